@@ -1,0 +1,221 @@
+"""The layers of a residual network: convolution, normalisation, pooling, gates, dropped branches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from resnet_jax.errors import UserError
+from resnet_jax.models.convolution import conv2d
+
+Initializer = Callable[..., jax.Array]
+
+# He et al. 2015, "Delving Deep into Rectifiers", section 2.2, backward form: variance 2 / fan-out.
+he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Uniform in +-1/sqrt(fan-in): what `torch.nn.Linear` does, and so torchvision's classifier.
+linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+    """A square convolution, padded symmetrically by (size - 1) // 2: a stride of 1 keeps the map's size.
+
+    [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features], in `dtype`, for odd `size`.
+    Parameters: "kernel" [size, size, C / groups, features] and, with `use_bias`, "bias" [features].
+    """
+
+    features: int
+    size: int = 1
+    stride: int = 1
+    groups: int = 1
+    use_bias: bool = False
+    kernel_init: Initializer = he_fan_out
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        pad = (self.size - 1) // 2
+        y = conv2d(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            strides=(self.stride, self.stride),
+            padding=((pad, pad), (pad, pad)),
+            groups=self.groups,
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) whose scope is counted in images, not in devices.
+
+    In training, with mean and biased variance over the images of a group and over all positions,
+
+        y = (x - mean) / sqrt(variance + epsilon) * scale + bias,
+
+    and the running statistics move to momentum * old + (1 - momentum) * new. The new running variance is the
+    unbiased one, n / (n - 1) times the variance that normalised, as PyTorch keeps it; `momentum` is the share
+    of the OLD value, which PyTorch calls 1 - momentum. With `train=False` the running statistics normalise.
+
+    Statistics are taken in float32 or better in one reading of x: each image's moments about its own central
+    pixel, at most sqrt(HW) deviations off the image's mean, then the images' moments about the running mean.
+    The rounding error of the variance, relative, is about 1e-7 * ((mean - running mean) / deviation)^2.
+
+    Attributes:
+      momentum: share of the old running statistics kept at each step.
+      epsilon: added to the variance.
+      group_size: images per group of consecutive ones that share statistics; None means the whole batch. The
+        running statistics take the mean over the groups.
+      axis_name: the mapped axis of the caller's own `pmap` or `shard_map` to average statistics over. Under
+        plain `jit` with a sharded batch leave it None: the statistics are global already.
+      scale_init: initial "scale".
+      dtype: of the output.
+      param_dtype: of "scale" and "bias" [C]; the statistics "mean" and "var" [C] in "batch_stats" have it or
+        float32, whichever is wider.
+
+    Raises:
+      UserError: a training batch does not divide into groups of `group_size`.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    group_size: int | None = None
+    axis_name: str | Sequence[str] | None = None
+    scale_init: Initializer = nn.initializers.ones
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises x [N, H, W, C]."""
+        channels = x.shape[-1:]
+        stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+        scale = self.param("scale", self.scale_init, channels, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stats_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, stats_dtype)
+
+        x = x.astype(jnp.promote_types(x.dtype, stats_dtype))
+        if train:
+            mean, var, count = self._batch_moments(x, running_mean.value)
+            if not self.is_initializing():
+                unbiased = jnp.mean(var, 0) * (count / max(count - 1, 1))
+                keep = self.momentum
+                running_mean.value = keep * running_mean.value + (1 - keep) * jnp.mean(mean, 0)
+                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+            images_a_group = x.shape[0] // mean.shape[0]
+            mean, var = (jnp.repeat(m, images_a_group, 0)[:, None, None] for m in (mean, var))
+        else:
+            mean, var = running_mean.value, running_var.value
+        y = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+        return y.astype(self.dtype)
+
+    def _batch_moments(self, x: jax.Array, about: jax.Array) -> tuple[jax.Array, jax.Array, int]:
+        """Returns mean and biased variance [groups, C] of x [N, H, W, C], and the values behind each."""
+        images, height, width, channels = x.shape
+        group = self.group_size or images
+        if images % group:
+            raise UserError(
+                f"model.norm_group_size = {group} does not divide a batch of {images} images; "
+                "choose one that does, or None for statistics over the whole batch"
+            )
+        pixel = lax.stop_gradient(x[:, height // 2, width // 2])
+        offset = x - pixel[:, None, None]
+        first, second = jnp.mean(offset, (1, 2)), jnp.mean(offset * offset, (1, 2))
+        about = lax.stop_gradient(about)
+        from_about = first + (pixel - about)
+        moments = jnp.stack([from_about, (second - first * first) + from_about * from_about])
+        moments = jnp.mean(moments.reshape(2, images // group, group, channels), 2)
+        count = group * height * width
+        if self.axis_name is not None:
+            moments = lax.pmean(moments, self.axis_name)
+            count *= lax.axis_size(self.axis_name)
+        first, second = moments
+        return first + about, jnp.maximum(second - first * first, 0), count
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018) of each image's channels in `groups` groups.
+
+    [N, H, W, C] -> the same shape in `dtype`. Parameters "scale" and "bias" [C]; statistics in float32 or
+    better.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    scale_init: Initializer = nn.initializers.ones
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        del train
+        channels = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        stats_dtype = jnp.promote_types(x.dtype, jnp.promote_types(self.param_dtype, jnp.float32))
+        grouped = x.astype(stats_dtype).reshape(*x.shape[:-1], self.groups, channels // self.groups)
+        mean = jnp.mean(grouped, (1, 2, 4), keepdims=True)
+        centred = grouped - mean
+        var = jnp.mean(centred * centred, (1, 2, 4), keepdims=True)
+        y = (centred * lax.rsqrt(var + self.epsilon)).reshape(x.shape) * scale + bias
+        return y.astype(self.dtype)
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates (Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3).
+
+    [N, H, W, C] -> the same: x * sigmoid(fc2(relu(fc1(mean over H and W)))). The bottleneck has `ratio` * C
+    channels, rounded to the nearest multiple of 8 and at least 8, as timm rounds.
+    """
+
+    ratio: float = 1 / 16
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        squeezed = max(8, int(channels * self.ratio + 4) // 8 * 8)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        y = global_mean(x).astype(self.dtype)
+        y = nn.relu(nn.Dense(squeezed, kernel_init=he_fan_out, name="fc1", **dtypes)(y))
+        y = nn.Dense(channels, kernel_init=he_fan_out, name="fc2", **dtypes)(y)
+        return x * nn.sigmoid(y)[:, None, None]
+
+
+def global_mean(x: jax.Array) -> jax.Array:
+    """Returns the mean over positions, [N, H, W, C] -> [N, C], taken in float32 or better."""
+    return jnp.mean(x, (1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Pools 3x3 windows two apart, padded by one pixel: [N, H, W, C] -> [N, ceil(H / 2), ceil(W / 2), C]."""
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+def average_pool(x: jax.Array, stride: int) -> jax.Array:
+    """Averages windows of `stride` x `stride`: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C].
+
+    A window that reaches past the edge averages the pixels it has, which is PyTorch's `ceil_mode=True,
+    count_include_pad=False` and what timm's D shortcut does.
+    """
+    padding = tuple((0, -size % stride) for size in x.shape[1:3])
+    return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
+
+
+def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
+    """Drops the residual branch [N, H, W, C] of each image with probability `rate`, and scales the others up.
+
+    Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, scaled in training rather than in
+    testing so that the network without it is the plain one.
+    """
+    kept = jax.random.bernoulli(key, 1 - rate, (branch.shape[0], 1, 1, 1))
+    return jnp.where(kept, branch / jnp.asarray(1 - rate, branch.dtype), 0)
