@@ -1,0 +1,120 @@
+"""Runs one command of resnet_jax: `python launch.py --config=configs/quickstart.py`.
+
+The verb is `--mode`; training is the default. Any field of a recipe can be overridden, for example
+`--config.batch_size=512` or `--config.model.name=resnet18`.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from resnet_jax import config as recipe
+from resnet_jax import parallel
+from resnet_jax.commands.evaluate import evaluate
+from resnet_jax.commands.train import train
+from resnet_jax.errors import UserError
+from resnet_jax.training.interrupts import Interrupted
+
+FLAGS = flags.FLAGS
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "the recipe, for example configs/resnet50_imagenet.py"
+)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "what to do")
+_WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept; train: runs/<config name> by default")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, "evaluate: images a step; default: the run's", lower_bound=1
+)
+_WHICH = flags.DEFINE_string("which", "best", "evaluate: the checkpoint: best, last or a step")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data of a run is now, if not where it was")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "several processes: host:port of process 0")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several processes: how many", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "several processes: which one this is, from 0", lower_bound=0
+)
+
+
+def main(argv: list[str]) -> int:
+    """Parses the command line, runs the command, and returns the exit status."""
+    try:
+        parse(argv)
+        parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        dispatch()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        return interrupted.status
+    return 0
+
+
+def parse(argv: list[str]) -> None:
+    """Reads the flags and the recipe.
+
+    Raises:
+      UserError: a flag or a field does not exist or has an illegal value, or the recipe cannot be read.
+    """
+    argv = list(argv)
+    for place, argument in enumerate(argv[1:], 1):
+        name, _, value = argument.removeprefix("--").removeprefix("-").partition("=")
+        if name == "config" and value:
+            argv[place] = f"--config={find_recipe(value)}"
+        elif name.startswith("config."):
+            recipe.field_of(name.removeprefix("config."))
+    try:
+        left = FLAGS(argv)[1:]
+        _CONFIG.value  # noqa: B018 - the recipe is run here
+    except flags.Error as error:
+        raise UserError(str(error).replace("\n", " ")) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the recipe cannot be read: {str(error).splitlines()[0]}") from error
+    if left:
+        raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")
+
+
+def find_recipe(path: str) -> str:
+    """Returns the file of a recipe, looked for here and among those that came with the package.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    shipped = Path(recipe.__file__).parent
+    for candidate in (Path(path), shipped / path):
+        if candidate.is_file():
+            return str(candidate)
+    folder = next(
+        (base / "configs" for base in (Path(), shipped) if (base / "configs").is_dir()), Path("configs")
+    )
+    known = ", ".join(sorted(f"configs/{file.name}" for file in folder.glob("*.py")))
+    raise UserError(f"--config={path}: no such file; there are {known or 'none here'}")
+
+
+def dispatch() -> None:
+    """Runs the command that the flags ask for."""
+    match _MODE.value:
+        case "train":
+            if _CONFIG.value is None:
+                raise UserError(
+                    "--config is missing: name a recipe, for example --config=configs/quickstart.py"
+                )
+            recipe.validate(_CONFIG.value)
+            name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
+            train(_CONFIG.value, _WORKDIR.value or f"runs/{name}")
+        case "evaluate":
+            evaluate(
+                _required_workdir(),
+                which=_WHICH.value,
+                batch_size=_BATCH_SIZE.value,
+                data_dir=_DATA_DIR.value,
+            )
+
+
+def _required_workdir() -> str:
+    if _WORKDIR.value is None:
+        raise UserError(f"--workdir is missing: --mode={_MODE.value} needs the directory of a run")
+    return _WORKDIR.value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

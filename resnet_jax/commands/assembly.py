@@ -1,0 +1,201 @@
+"""The parts of a recipe, made real: devices, data, network, schedule and the two steps."""
+
+import dataclasses
+import functools
+import os
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from resnet_jax import config as recipe
+from resnet_jax import data, parallel
+from resnet_jax.errors import UserError
+from resnet_jax.training import optimizer, schedule
+from resnet_jax.training.loop import Plan
+from resnet_jax.training.loss import LOSSES, make_loss
+from resnet_jax.training.state import TrainState, create_state
+from resnet_jax.training.step import make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a recipe describes.
+
+    Attributes:
+      config: the recipe, with the fields filled that data and devices decide.
+      mesh: all devices.
+      model: the network.
+      train_loader, eval_loader: this process's share of the two splits.
+      peak_rate: the highest learning rate, scaled to the batch.
+      rate: the learning rate of a step.
+      optimizer: the update rule.
+      plan: when things happen.
+    """
+
+    config: ConfigDict
+    mesh: Mesh
+    model: nn.Module
+    train_loader: data.Loader
+    eval_loader: data.Loader
+    peak_rate: float
+    rate: schedule.Schedule
+    optimizer: optax.GradientTransformation
+    plan: Plan
+
+    def feed(self, loader: data.Loader, start: int, stop: int) -> data.Feed:
+        """Opens the batches `start` to `stop` of a loader, placed on the devices."""
+        return open_feed(self.config, loader, self.mesh, start, stop)
+
+    def create_state(self) -> TrainState:
+        """Returns the state before the first step, the same on every device."""
+        return create_state(
+            self.model,
+            self.optimizer,
+            self.train_loader.image_shape,
+            seed=self.config.seed,
+            sharding=parallel.replicated(self.mesh),
+            float16=self.config.precision == "float16",
+        )
+
+    def train_step(self):
+        """Returns the jitted training step, see `make_train_step`."""
+        return make_train_step(
+            self.model,
+            self.optimizer,
+            make_augment(self.config, self.train_loader),
+            make_loss(self.config.loss),
+            self.rate,
+            self.mesh,
+            seed=self.config.seed,
+            accumulate_steps=self.config.accumulate_steps,
+        )
+
+    def eval_step(self):
+        """Returns the jitted evaluation step, see `make_eval_step`."""
+        return eval_step(self.config, self.model, self.eval_loader, self.mesh)
+
+
+def assemble(config: ConfigDict) -> Parts:
+    """Opens the data and builds everything up to the state; `config` must be valid.
+
+    Raises:
+      UserError: the data is missing, or the batch does not divide over the devices.
+    """
+    prepare_runtime(config)
+    mesh = parallel.make_mesh()
+    _check_batch(config, mesh.size)
+    train_loader, eval_loader = (make_loader(config, mesh, train=train) for train in (True, False))
+    config = resolve(config, train_loader)
+    total_steps = round(config.num_epochs * len(train_loader))
+    if total_steps < 1:
+        raise UserError(
+            f"config.num_epochs = {config.num_epochs}: less than one step; an epoch has {len(train_loader)} steps"
+        )
+    peak = schedule.peak_rate(config.schedule, config.batch_size, config.optimizer.name)
+    rate = schedule.make_schedule(config.schedule, peak, len(train_loader), total_steps)
+    return Parts(
+        config=config,
+        mesh=mesh,
+        model=recipe.build_model(config),
+        train_loader=train_loader,
+        eval_loader=eval_loader,
+        peak_rate=peak,
+        rate=rate,
+        optimizer=optimizer.make_optimizer(config.optimizer, rate),
+        plan=Plan(
+            batch_size=config.batch_size,
+            steps_per_epoch=len(train_loader),
+            total_steps=total_steps,
+            eval_every_epochs=config.eval_every_epochs,
+            save_every_epochs=config.checkpoint.every_epochs,
+            log_every_steps=config.log_every_steps,
+        ),
+    )
+
+
+def prepare_runtime(config: ConfigDict) -> None:
+    """Sets what JAX reads once, before its first array."""
+    if config.deterministic:
+        os.environ["XLA_FLAGS"] = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+        )
+    jax.config.update("jax_enable_x64", config.precision == "float64")
+
+
+def make_loader(config: ConfigDict, mesh: Mesh, *, train: bool) -> data.Loader:
+    """Opens a split and batches it for this process.
+
+    Raises:
+      UserError: the data is missing, or too small for a batch.
+    """
+    return data.Loader(
+        data.open_source(config.data, train=train, seed=config.seed),
+        config.data,
+        batch_size=config.batch_size if train else config.eval_batch_size or config.batch_size,
+        seed=config.seed,
+        train=train,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        pad_to=mesh.size,
+    )
+
+
+def open_feed(config: ConfigDict, loader: data.Loader, mesh: Mesh, start: int, stop: int) -> data.Feed:
+    """Opens the batches `start` to `stop` of a loader, placed on the devices of a mesh."""
+    return data.Feed(loader, start, stop, functools.partial(parallel.shard_batch, mesh), config.data.prefetch)
+
+
+def make_augment(config: ConfigDict, loader: data.Loader):
+    """Returns the device's part of a loader's data path."""
+    return data.make_augment(
+        config.data,
+        loader.source,
+        loader.train,
+        config.model.num_classes,
+        config.seed,
+        dtype=recipe.PRECISIONS[config.precision][1],
+    )
+
+
+def eval_step(config: ConfigDict, model: nn.Module, loader: data.Loader, mesh: Mesh):
+    """Returns the jitted evaluation step; the loss is that of training without label smoothing."""
+    return make_eval_step(model, make_augment(config, loader), LOSSES[config.loss.name], mesh)
+
+
+def resolve(config: ConfigDict, loader: data.Loader) -> ConfigDict:
+    """Fills the fields that the training data and the devices decide, so that a run keeps them.
+
+    Raises:
+      UserError: the network has fewer classes than the data.
+    """
+    config = recipe.from_json(recipe.to_json(config))
+    if config.precision == "auto":
+        config.precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    classes = len(loader.source.classes)
+    if config.model.num_classes is None:
+        config.model.num_classes = classes
+    elif config.model.num_classes < classes:
+        raise UserError(
+            f"config.model.num_classes = {config.model.num_classes}: {loader.source.name} has {classes} classes; "
+            "leave it None"
+        )
+    config.data.image_size = loader.image_shape[0]
+    if config.data.mean is None:
+        config.data.mean, config.data.std = loader.source.moments()
+    return config
+
+
+def _check_batch(config: ConfigDict, devices: int) -> None:
+    if config.batch_size % devices:
+        near = max(devices, round(config.batch_size / devices) * devices)
+        raise UserError(
+            f"config.batch_size = {config.batch_size}: must be divisible by the {devices} devices, for example {near}"
+        )
+    if config.batch_size // devices % config.accumulate_steps:
+        raise UserError(
+            f"config.accumulate_steps = {config.accumulate_steps}: must divide the {config.batch_size // devices} "
+            "images of each device"
+        )

@@ -1,0 +1,154 @@
+"""Train: put the parts together, say what they are, and run the loop."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from resnet_jax import parallel, run
+from resnet_jax.commands.assembly import Parts, assemble
+from resnet_jax.errors import UserError
+# SUMMARY
+from resnet_jax.training import schedule
+from resnet_jax.training.display import Display
+from resnet_jax.training.interrupts import Interrupts, Wishes
+from resnet_jax.training.logbook import Logbook
+from resnet_jax.training.loop import Loop
+from resnet_jax.training.state import TrainState
+
+
+def train(config: ConfigDict, workdir: str) -> None:
+    """Trains a recipe in a workdir, or goes on with the run that is there.
+
+    Args:
+      config: a validated recipe.
+      workdir: where the run is kept.
+
+    Raises:
+      UserError: something that the user can mend.
+      Interrupted: a signal asked to stop, and the run is saved.
+    """
+    display = Display(silent=not parallel.is_lead())
+    with Interrupts(display.say) as interrupts:
+        config, changes = run.adopt(config, workdir)
+        parts = assemble(config)
+        checkpoints = run.open_checkpoints(workdir, parts.config, say=display.say)
+        step = checkpoints.newest_sound()
+        notes = None if step is None else checkpoints.notes(step)
+        if notes is not None and step == parts.plan.total_steps and notes.scores:
+            display.say(f"{workdir} is finished: {step} steps, {_say_scores(notes.scores)}; nothing to do")
+            checkpoints.close()
+            return
+        state = parts.create_state()
+        if notes is not None:
+            state = checkpoints.restore(step, state)
+        if parallel.is_lead():
+            run.describe(workdir, parts.config, parts.train_loader.source.classes)
+        wishes = Wishes(interrupts, parts.mesh, parts.config.checkpoint.every_minutes)
+        programs = _compile(parts, state, wishes, interrupts)
+        display.table(_introduction(parts, programs, state, workdir))
+        for line in [*changes, *schedule.warnings(parts.config.schedule, parts.config.num_epochs)]:
+            display.say(line)
+        if notes is not None:
+            display.say(f"going on from step {step} (epoch {parts.plan.epoch(step):g})")
+        logbook = Logbook(
+            workdir,
+            step=notes.step if notes else 0,
+            scored=bool(notes and notes.scores),
+            silent=not parallel.is_lead(),
+        )
+        loop = Loop(
+            parts.plan,
+            train_step=programs.train_step,
+            eval_step=programs.eval_step,
+            open_feed=lambda start, stop: parts.feed(parts.train_loader, start, stop),
+            open_eval_feed=lambda: parts.feed(parts.eval_loader, 0, len(parts.eval_loader)),
+            eval_split=parts.eval_loader.source.split,
+            checkpoints=checkpoints,
+            logbook=logbook,
+            display=display,
+            interrupts=interrupts,
+            wishes=wishes,
+        )
+        try:
+            loop.run(state, notes)
+            best = checkpoints.notes(checkpoints.best_step())
+            display.say(f"best: {_say_scores(best.scores)} at step {best.step}; the run is in {workdir}")
+        finally:
+            display.stop()
+            checkpoints.close()
+            logbook.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The compiled steps and what compiling them took."""
+
+    train_step: Any
+    eval_step: Any
+    seconds: float
+
+
+def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interrupts) -> Programs:
+    train_batch, eval_batch = (
+        parallel.shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
+    )
+    began = time.monotonic()
+
+    def work() -> Programs:
+        train_step = parts.train_step().lower(state, train_batch, wishes.array()).compile()
+        eval_step = parts.eval_step().lower(state.variables, eval_batch, wishes.array()).compile()
+        return Programs(train_step, eval_step, time.monotonic() - began)
+
+    try:
+        return interrupts.patiently(work)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"config.batch_size = {parts.config.batch_size}: a step does not fit into the device's memory; set "
+            f"config.accumulate_steps = {2 * parts.config.accumulate_steps}, or a smaller batch"
+        ) from error
+
+
+def _introduction(parts: Parts, programs: Programs, state: TrainState, workdir: str) -> dict[str, str]:
+    """Returns what a person should know before the loop begins, name by name."""
+    config, plan = parts.config, parts.plan
+    height, width, channels = parts.train_loader.image_shape
+    macs = 0  # SUMMARY
+    params = sum(array.size for array in jax.tree.leaves(state.params))
+    train_source, eval_source = parts.train_loader.source, parts.eval_loader.source
+    warmup = f", {config.schedule.warmup_epochs:g} epochs of warm-up" if config.schedule.warmup_epochs else ""
+    drops = f" at epochs {', '.join(f'{b:g}' for b in config.schedule.boundaries)}"
+    shape = f"× {config.schedule.factor:g}{drops}" if config.schedule.name == "step" else config.schedule.name
+    return {
+        "devices": parallel.describe_devices(),
+        "model": f"{config.model.name}, {params:,} parameters, {macs / 1e9:.4g} G multiply-adds, {config.precision}",
+        "data": f"{train_source.name}, {len(train_source):,} {train_source.split} and {len(eval_source):,} "
+        f"{eval_source.split} images of {height}×{width}×{channels}, {len(train_source.classes)} classes",
+        "schedule": f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps; {config.optimizer.name}, "
+        f"peak rate {parts.peak_rate:g}, {shape}{warmup}",
+        "batch": f"{config.batch_size} images, {config.batch_size // parts.mesh.size} a device"
+        + (f" in {config.accumulate_steps} parts" if config.accumulate_steps > 1 else ""),
+        "compiled": f"in {programs.seconds:.1f} s; a step takes {_memory(programs.train_step):.2f} GiB a device",
+        "workdir": str(workdir),
+    }
+
+
+def _memory(compiled: Any) -> float:
+    """Returns the GiB of device memory that a compiled step needs."""
+    use = compiled.memory_analysis()
+    return (
+        use.argument_size_in_bytes
+        + use.output_size_in_bytes
+        - use.alias_size_in_bytes
+        + use.temp_size_in_bytes
+        + use.generated_code_size_in_bytes
+    ) / 2**30
+
+
+def _say_scores(scores: Mapping[str, float]) -> str:
+    return f"top1 {scores['top1']:.4f} top5 {scores['top5']:.4f} loss {scores['loss']:.4f}"

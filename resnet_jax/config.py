@@ -1,0 +1,167 @@
+"""The recipe: every field with its type and default, its validation, and its form on disk."""
+
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from resnet_jax import data, fields
+from resnet_jax.errors import UserError, nearest
+from resnet_jax.fields import Field
+from resnet_jax.models import zoo
+from resnet_jax.training import checkpoint, loss, optimizer, schedule
+
+FIELDS = {
+    "seed": Field(
+        0, "of the initial parameters, the order of the data, augmentation and dropout", at_least=0
+    ),
+    "batch_size": Field(256, "images a step, over all devices together", above=0),
+    "accumulate_steps": Field(1, "parts that a batch is split into to fit in memory", above=0),
+    "num_epochs": Field(90.0, "length of the run, may be a fraction", above=0),
+    "precision": Field(
+        "auto",
+        "arithmetic of the network; auto: bfloat16 on GPU and TPU, float32 on CPU",
+        choices=("auto", "float32", "bfloat16", "float16", "float64"),
+    ),
+    "deterministic": Field(False, "ask XLA for bit-for-bit repeatable kernels on GPUs, which are slower"),
+    "eval_batch_size": Field(None, "images an evaluation step; None: batch_size", type=int, above=0),
+    "eval_every_epochs": Field(1.0, "epochs between evaluations; the end is always evaluated", above=0),
+    "log_every_steps": Field(100, "steps between lines of the training log", above=0),
+}
+
+ROOMS = {
+    "model": zoo.FIELDS,
+    "data": data.FIELDS,
+    "optimizer": optimizer.FIELDS,
+    "schedule": schedule.FIELDS,
+    "loss": loss.FIELDS,
+    "checkpoint": checkpoint.FIELDS,
+}
+
+# A run may go on although these differ: they do not change what it learns.
+HARMLESS = {"eval_batch_size", "log_every_steps", "data.dir", "data.num_threads", "data.prefetch"}
+HARMLESS |= {f"checkpoint.{name}" for name in checkpoint.FIELDS}
+
+PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and statistics
+    "float32": ("float32", "float32"),
+    "bfloat16": ("bfloat16", "float32"),
+    "float16": ("float16", "float32"),
+    "float64": ("float64", "float64"),
+}
+
+
+def defaults() -> ConfigDict:
+    """Returns every field at its default; a recipe starts from it and changes what it changes."""
+    config = _room(FIELDS)
+    for name, table in ROOMS.items():
+        config[name] = _room(table)
+    return config.lock()
+
+
+def _room(table: Mapping[str, Field]) -> ConfigDict:
+    room = ConfigDict()
+    for name, field in table.items():
+        if field.default is None:
+            room[name] = config_dict.placeholder(typing.get_origin(field.kind) or field.kind)
+        else:
+            room[name] = field.default
+    return room
+
+
+def field_of(dotted: str) -> Field:
+    """Returns the `Field` of a dotted name, for example "schedule.base_lr".
+
+    Raises:
+      UserError: there is none; the message suggests the nearest.
+    """
+    room, _, name = dotted.rpartition(".")
+    table = FIELDS if not room else ROOMS.get(room, {})
+    if name not in table:
+        raise UserError(f"config.{dotted} is not a field; {nearest(dotted, _all_names())}".rstrip("; "))
+    return table[name]
+
+
+def _all_names() -> list[str]:
+    return [*FIELDS, *(f"{room}.{name}" for room, table in ROOMS.items() for name in table)]
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field, and the fields against each other, before anything is allocated.
+
+    Raises:
+      UserError: names the dotted field, the value and the remedy.
+    """
+    flat = dict(flatten(config))
+    for dotted in flat:
+        field_of(dotted)
+    fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
+    for room, table in ROOMS.items():
+        fields.check(room, config[room], table)
+    schedule.check(config.schedule)
+    data.check(config.data)
+    if config.batch_size % config.accumulate_steps:
+        raise UserError(
+            f"config.accumulate_steps = {config.accumulate_steps}: must divide config.batch_size = {config.batch_size}"
+        )
+    build_model(config)
+
+
+def build_model(config: ConfigDict):
+    """Builds the network of a recipe; `precision` "auto" counts as float32.
+
+    Raises:
+      UserError: the name is unknown or its fields contradict each other.
+    """
+    dtype, param_dtype = PRECISIONS.get(config.precision, PRECISIONS["float32"])
+    given = {name: value for name, value in config.model.items() if value is not None}
+    return zoo.create_model(**{"dtype": dtype, "param_dtype": param_dtype, **given})
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted name, value) for every field."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, list(value) if isinstance(value, tuple) else value
+
+
+def to_json(config: ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(text: str) -> ConfigDict:
+    """Reads what `to_json` wrote.
+
+    Raises:
+      UserError: it holds a field that does not exist.
+    """
+    config = defaults()
+    for dotted, value in flatten(json.loads(text)):
+        set_field(config, dotted, value)
+    return config
+
+
+def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
+    """Sets a field by its dotted name; a list becomes the tuple that the field holds."""
+    room, _, name = dotted.rpartition(".")
+    is_tuple = typing.get_origin(field_of(dotted).kind) is tuple
+    (config[room] if room else config)[name] = tuple(value) if is_tuple and value is not None else value
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Returns a clause for each field that keeps a run of recipe `old` from going on with `new`.
+
+    A None or "auto" in `new` stands for what the run has; `num_epochs` may grow.
+    """
+    old_fields, clauses = dict(flatten(old)), []
+    for name, value in flatten(new):
+        before = old_fields[name]
+        if value == before or name in HARMLESS or value is None or (name, value) == ("precision", "auto"):
+            continue
+        if name == "num_epochs" and value > before:
+            continue
+        clauses.append(f"config.{name} is {value!r}, the run has {before!r}")
+    return clauses

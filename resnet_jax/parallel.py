@@ -1,0 +1,137 @@
+"""Processes, the mesh of devices, and how arrays lie on it."""
+
+import os
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from resnet_jax.errors import UserError
+
+START_TIMEOUT_SECONDS = 300
+HEARTBEAT_SECONDS = 20
+
+
+def cluster() -> str | None:
+    """Returns the name of the launcher whose variables are set for several processes, or None.
+
+    Looks at the environment only, so a start outside any cluster never waits for a network.
+    """
+    count = os.environ.get
+    if int(count("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return "slurm"
+    if int(count("OMPI_COMM_WORLD_SIZE", "1")) > 1:
+        return "ompi"
+    if "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ:
+        return "k8s"
+    if "," in count("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ:
+        return "tpu"
+    return None
+
+
+def start_processes(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes of one run; must come before anything asks for devices.
+
+    With no arguments the launcher is found out from the environment (`cluster`); where there is none, this is
+    a run of one process and nothing happens.
+
+    Args:
+      coordinator: "host:port" of process 0.
+      num_processes: how many processes there are.
+      process_id: which one this is, from 0.
+
+    Raises:
+      UserError: some of the three are given but not all, or the processes do not find each other.
+    """
+    given = (coordinator, num_processes, process_id)
+    if all(value is None for value in given):
+        name = cluster()
+        if name is None:
+            return
+        arguments = {} if name == "tpu" else {"cluster_detection_method": name}
+    elif any(value is None for value in given):
+        raise UserError(
+            "--coordinator, --num_processes and --process_id go together: "
+            f"got {coordinator}, {num_processes}, {process_id}"
+        )
+    else:
+        if not 0 <= process_id < num_processes:
+            raise UserError(f"--process_id={process_id}: must be 0 to {num_processes - 1} (--num_processes)")
+        arguments = {
+            "coordinator_address": coordinator,
+            "num_processes": num_processes,
+            "process_id": process_id,
+            "cluster_detection_method": "deactivate",
+        }
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # The stop flag of training/interrupts.py replaces JAX's own watch for SIGTERM.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=START_TIMEOUT_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the processes did not find each other ({str(error).splitlines()[0]}): "
+            "check --coordinator=host:port, --num_processes and --process_id, and that the port is reachable"
+        ) from error
+
+
+def is_lead() -> bool:
+    """Whether this process is the one that writes files and speaks."""
+    return jax.process_index() == 0
+
+
+def describe_devices() -> str:
+    """Returns what was found, for example "8 × NVIDIA H100 in 1 process"."""
+    devices = jax.devices()
+    kind = "CPU" if devices[0].platform == "cpu" else devices[0].device_kind
+    processes = jax.process_count()
+    return f"{len(devices)} × {kind} in {processes} process{'es' if processes > 1 else ''}"
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Returns the one-axis mesh "data" over all devices of all processes."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_by_batch(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Places this process's share of a batch on its devices.
+
+    Args:
+      mesh: from `make_mesh`.
+      batch: arrays [N / processes, ...], this process's consecutive rows.
+
+    Returns:
+      Global arrays [N, ...], split over the mesh along the first axis.
+    """
+    sharding = split_by_batch(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def lead_says(value: int) -> int:
+    """Returns process 0's value in every process; a barrier."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int64(value)))
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

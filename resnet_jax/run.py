@@ -1,0 +1,211 @@
+"""A run on disk: its recipe, its classes, its checkpoints."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from resnet_jax import config as recipe
+from resnet_jax import parallel
+from resnet_jax.errors import UserError
+from resnet_jax.training.checkpoint import Checkpoints
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "resnet-jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a restored network is.
+
+    Attributes:
+      config: the recipe.
+      classes: the names of the classes, in the order of the logits.
+      step: steps it was trained for.
+      scores: its evaluation ("loss", "top1", "top5"), {} when it was not evaluated at this step.
+    """
+
+    config: ConfigDict
+    classes: tuple[str, ...]
+    step: int
+    scores: dict[str, float]
+
+
+def open_checkpoints(workdir: epath.PathLike, config: ConfigDict, **options: Any) -> Checkpoints:
+    """Returns the checkpoints of a run; `options` go to `Checkpoints`."""
+    return Checkpoints(
+        epath.Path(os.path.abspath(workdir) if "://" not in str(workdir) else workdir) / "checkpoints",
+        keep=config.checkpoint.keep,
+        best_metric=config.checkpoint.best_metric,
+        **options,
+    )
+
+
+def read_config(workdir: epath.PathLike) -> ConfigDict:
+    """Reads the recipe that a run keeps.
+
+    Raises:
+      UserError: there is no run in `workdir`, or its config.json is damaged.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(
+            f"--workdir={workdir} holds no run (no config.json): train one, or name another directory"
+        )
+    try:
+        return recipe.from_json(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): restore it from a copy, or use another --workdir"
+        ) from error
+
+
+def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list[str]]:
+    """Fits a recipe to the run that its workdir already has.
+
+    Args:
+      config: the recipe of the command.
+      workdir: may hold a run with checkpoints, or nothing.
+
+    Returns:
+      The recipe, its open fields filled from the run, and a line for each change that is worth saying.
+
+    Raises:
+      UserError: the run was made by another recipe; the message lists the fields.
+    """
+    directory = epath.Path(workdir) / "checkpoints"
+    if not directory.exists() or not any(path.name.isdigit() for path in directory.iterdir()):
+        return config, []
+    old = read_config(workdir)
+    clauses = recipe.differences(old, config)
+    if clauses:
+        raise UserError(
+            f"--workdir={workdir} has a run of another recipe ({'; '.join(clauses)}): "
+            "use another --workdir, or the run's own values"
+        )
+    merged = recipe.from_json(recipe.to_json(old))
+    for dotted, value in recipe.flatten(config):
+        if value is not None and (dotted, value) != ("precision", "auto"):
+            recipe.set_field(merged, dotted, value)
+    lines = []
+    if config.num_epochs != old.num_epochs:
+        lines.append(
+            f"num_epochs {old.num_epochs:g} -> {config.num_epochs:g}: the schedule is that of the new length from here"
+        )
+    return merged, lines
+
+
+def describe(workdir: epath.PathLike, config: ConfigDict, classes: tuple[str, ...]) -> None:
+    """Writes config.json and classes.txt, and an entry of this start into environment.json.
+
+    Raises:
+      UserError: the directory cannot be written to.
+    """
+    workdir = epath.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        starts = workdir / "environment.json"
+        entries = json.loads(starts.read_text()) if starts.exists() else []
+        starts.write_text(json.dumps([*entries, _environment()], indent=2) + "\n")
+        (workdir / "config.json").write_text(recipe.to_json(config))
+        (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written to ({error.strerror}): name another"
+        ) from error
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "devices": parallel.describe_devices(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _commit() -> str | None:
+    """Returns the commit of a checkout of this package, "+" behind it when files have changed."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        tracked = subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
+        )
+        if tracked.returncode:
+            return None
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + "+" * bool(changed)
+
+
+def pick_step(checkpoints: Checkpoints, which: str | int) -> int:
+    """Returns the step that "best", "last" or a number means.
+
+    Raises:
+      UserError: the run has no such checkpoint; the message lists those it has.
+    """
+    steps = checkpoints.steps()
+    if not steps:
+        raise UserError(f"{checkpoints.directory} holds no checkpoint yet: train first")
+    if which == "last":
+        return steps[-1]
+    if which == "best":
+        best = checkpoints.best_step()
+        return steps[-1] if best is None else best
+    if not str(which).isdigit() or int(which) not in steps:
+        raise UserError(f"--which={which}: must be best, last or one of {', '.join(map(str, steps))}")
+    return int(which)
+
+
+def restore(
+    workdir: epath.PathLike, which: str | int = "best", *, mesh: jax.sharding.Mesh | None = None
+) -> tuple[nn.Module, dict[str, Any], Description]:
+    """Reads a trained network from a run.
+
+    Args:
+      workdir: what `--workdir` was.
+      which: "best" by the run's metric, "last", or a step.
+      mesh: devices to copy the variables to; None leaves them on the default device.
+
+    Returns:
+      The Flax module, its variables ("params" and "batch_stats"), and what they are.
+
+    Raises:
+      UserError: there is no such run or checkpoint, or it is damaged.
+    """
+    config = read_config(workdir)
+    checkpoints = open_checkpoints(workdir, config)
+    step = pick_step(checkpoints, which)
+    fault = checkpoints.fault(step)
+    if fault is not None:
+        others = [str(other) for other in checkpoints.steps() if other != step]
+        raise UserError(
+            f"checkpoint {step} of {workdir} is damaged ({fault}): try --which={'|'.join(others) or '...'}"
+        )
+    notes = checkpoints.notes(step)
+    sharding = (
+        jax.sharding.SingleDeviceSharding(jax.devices()[0]) if mesh is None else parallel.replicated(mesh)
+    )
+    variables = checkpoints.restore_variables(step, sharding)
+    classes = tuple((epath.Path(workdir) / "classes.txt").read_text().splitlines())
+    checkpoints.close()
+    return recipe.build_model(config), variables, Description(config, classes, step, dict(notes.scores))

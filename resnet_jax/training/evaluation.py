@@ -1,0 +1,59 @@
+"""Scoring a split: every example exactly once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+
+from resnet_jax.training.interrupts import Wishes
+from resnet_jax.training.metrics import Means
+
+
+class Feed(Protocol):
+    """A stretch of batches, made ahead and placed on the devices."""
+
+    wait: float
+    """Seconds that the consumer has waited for batches so far."""
+
+    def __enter__(self) -> "Feed": ...
+
+    def __exit__(self, *_) -> None: ...
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, jax.Array]]]: ...
+
+
+def evaluate(
+    eval_step: Callable,
+    variables: dict[str, Any],
+    feed: Feed,
+    wishes: Wishes,
+    tick: Callable[[int], None] = lambda examples: None,
+) -> Means | None:
+    """Scores all of a loader's examples.
+
+    Args:
+      eval_step: from `make_eval_step`.
+      variables: the network's parameters and statistics.
+      feed: the split's batches on the devices, padding masked.
+      wishes: a wish to stop ends the evaluation.
+      tick: called with the number of examples of each batch that is done.
+
+    Returns:
+      The sums over the split, or None when it was stopped.
+    """
+    means = Means()
+
+    def settle(metrics) -> bool:
+        metrics = jax.device_get(metrics)
+        means.add(metrics.sums)
+        tick(int(metrics.sums["examples"]))
+        return not metrics.wishes[0]
+
+    before = None
+    with feed:
+        for _, batch in feed:
+            metrics = eval_step(variables, batch, wishes.array())
+            if before is not None and not settle(before):
+                return None
+            before = metrics
+    return means if settle(before) else None

@@ -1,0 +1,68 @@
+"""Optimizers: optax chains with weight decay where it belongs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from resnet_jax.fields import Field
+from resnet_jax.training.schedule import Schedule
+
+FIELDS = {
+    "name": Field("sgd", "the update rule", choices=("sgd", "adam", "adamw", "lars", "lamb")),
+    "momentum": Field(0.9, "sgd, lars: share of the old velocity kept", at_least=0, below=1),
+    "nesterov": Field(False, "sgd, lars: look-ahead momentum"),
+    "weight_decay": Field(1e-4, "weight decay", at_least=0),
+    "decoupled": Field(False, "sgd: decay beside the gradient (SGDW) and not through it (L2)"),
+    "decay_norm_and_bias": Field(False, "decay the normalisation's scales and all biases as well"),
+    "b1": Field(0.9, "adam, adamw, lamb: decay of the first moment", at_least=0, below=1),
+    "b2": Field(0.999, "adam, adamw, lamb: decay of the second moment", at_least=0, below=1),
+    "eps": Field(1e-8, "adam, adamw, lamb: added to the denominator", at_least=0),
+    "trust_coefficient": Field(0.001, "lars: layer-wise rate over the ratio of norms", above=0),
+}
+
+
+def is_weight(params: Any) -> Any:
+    """Returns a tree of bools like `params`: True for convolution and dense kernels.
+
+    False for BatchNorm's scales and all biases, the usual exclusions from weight decay (Goyal et al. 2017,
+    section 5.1) and from layer-wise rates (You et al. 2017).
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.GradientTransformation:
+    """Builds the optimizer.
+
+    - "sgd": velocity = momentum * velocity + gradient, parameters -= rate * velocity, as PyTorch and He et al.
+      2015 do; L2 decay joins the gradient, decoupled decay the update (Loshchilov and Hutter 2019).
+    - "adam" (L2 decay), "adamw" (decoupled): Kingma and Ba 2015, Loshchilov and Hutter 2019.
+    - "lars": You et al. 2017; "lamb": You et al. 2020. Kernels alone get a layer-wise rate.
+
+    Args:
+      optimizer: the fields of `FIELDS`.
+      rate: learning rate as a function of the step number.
+
+    Returns:
+      The optax transformation of gradients into updates.
+    """
+    mask = None if optimizer["decay_norm_and_bias"] else is_weight
+    decay = optax.add_decayed_weights(optimizer["weight_decay"], mask)
+    adam = optax.scale_by_adam(optimizer["b1"], optimizer["b2"], optimizer["eps"])
+    descend = optax.scale_by_learning_rate(rate)
+    match optimizer["name"]:
+        case "sgd":
+            velocity = optax.trace(optimizer["momentum"], optimizer["nesterov"])
+            parts = (velocity, decay, descend) if optimizer["decoupled"] else (decay, velocity, descend)
+        case "adam":
+            parts = (decay, adam, descend)
+        case "adamw":
+            parts = (adam, decay, descend)
+        case "lars":
+            layerwise = optax.scale_by_trust_ratio(trust_coefficient=optimizer["trust_coefficient"])
+            velocity = optax.trace(optimizer["momentum"], optimizer["nesterov"])
+            parts = (decay, optax.masked(layerwise, is_weight), descend, velocity)
+        case "lamb":
+            parts = (adam, decay, optax.masked(optax.scale_by_trust_ratio(), is_weight), descend)
+    return optax.chain(*parts)
