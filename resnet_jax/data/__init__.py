@@ -1,0 +1,39 @@
+"""From files to the batches that a step takes: source -> decode -> loader -> feed -> augment."""
+
+from typing import Any
+
+from resnet_jax.data import digits, idx, splits, synthetic, tfds
+from resnet_jax.data.augment import make_augment
+from resnet_jax.data.feed import Feed
+from resnet_jax.data.loader import Loader
+from resnet_jax.data.settings import FIELDS, check
+from resnet_jax.data.source import ArraySource, Source
+
+__all__ = ["FIELDS", "Feed", "Loader", "Source", "check", "make_augment", "open_source"]
+
+_OPENERS = {"digits": digits.open_split, "idx": idx.open_split, "synthetic": synthetic.open_split}
+
+
+def open_source(config: Any, train: bool, seed: int) -> Source:
+    """Opens the training or the evaluation split of the data that `config` describes.
+
+    Args:
+      config: `config.data`.
+      train: True for `config.train_split`, False for `config.eval_split`.
+      seed: unused by the sources of fixed files; sources that draw their images take it.
+
+    Returns:
+      The source; where the split has bounds, such as "train[:90%]", that part of it.
+
+    Raises:
+      UserError: the data is missing or broken, or the split does not exist or is empty.
+    """
+    text = config.train_split if train else config.eval_split
+    field = "train_split" if train else "eval_split"
+    part = splits.parse(text, field) if text else None
+    source = _OPENERS.get(config.name, tfds.open_split)(config, part and part.name, train)
+    if part and str(part) != part.name:
+        source = source.part(*part.bounds(len(source)), str(part))
+    if isinstance(source, ArraySource) and config.image_size:
+        source = source.resized(config.image_size)
+    return source

@@ -1,0 +1,86 @@
+"""Mixup and CutMix on the device, between neighbours of the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resnet_jax.data.transforms import rectangle
+
+
+def mix(
+    keys: jax.Array,
+    images: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array,
+    mixup_alpha: float,
+    cutmix_alpha: float,
+    probability: float,
+    cutmix_share: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes each image with its neighbour in the batch, by mixup or CutMix, each with its own share.
+
+    The neighbour of row 2k is row 2k + 1 and the other way round: the batch is a random draw already, and a
+    pair never spans two devices. An example whose partner is masked stays as it is.
+
+    Args:
+      keys: one a row, [N].
+      images: floating [N, H, W, C], N even.
+      targets: floating [N, K].
+      mask: bool [N].
+      mixup_alpha: of Beta(alpha, alpha), from which the share is drawn (Zhang et al. 2017); 0: no mixup.
+      cutmix_alpha: the same for CutMix (Yun et al. 2019); 0: no CutMix.
+      probability: that a row is mixed at all.
+      cutmix_share: with both alphas positive, the probability that it is CutMix.
+
+    Returns:
+      (images, targets); a target's weights are the shares of the pixels.
+    """
+    touched, cuts, kept, boxes = jax.vmap(
+        lambda key: _draw(key, *images.shape[1:3], mixup_alpha, cutmix_alpha, probability, cutmix_share)
+    )(keys)
+    touched &= mask & neighbours(mask)
+    share = jnp.where(touched, kept, 1).astype(images.dtype)
+    other = neighbours(images)
+    wide = share[:, None, None, None]
+    # Not share * (image - other) + other: at share 1 the image must come out to the bit.
+    blended = wide * images + (1 - wide) * other
+    pasted = jnp.where(boxes[..., None], other, images)
+    images = jnp.where((touched & cuts)[:, None, None, None], pasted, blended)
+    share = share[:, None].astype(targets.dtype)
+    return images, share * targets + (1 - share) * neighbours(targets)
+
+
+def neighbours(rows: jax.Array) -> jax.Array:
+    """Returns `rows` [N, ...] with rows 2k and 2k + 1 exchanged; N is even."""
+    pairs = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:])
+    return pairs[:, ::-1].reshape(rows.shape)
+
+
+def _draw(key, height, width, mixup_alpha, cutmix_alpha, probability, cutmix_share):
+    uniform_key, share_key = jax.random.split(key)
+    touch, choose, down, right = jax.random.uniform(uniform_key, (4,), np.float32)
+    if mixup_alpha and cutmix_alpha:
+        cuts = choose < cutmix_share
+    else:
+        cuts = jnp.asarray(cutmix_alpha > 0)
+    # Drawn with one compiled sampler, of the alpha that is in force: it is the step's slowest part to compile.
+    alpha = jnp.where(cuts, np.float32(cutmix_alpha), np.float32(mixup_alpha))
+    kept = jax.random.beta(share_key, alpha, alpha, dtype=np.float32)
+    box, outside = _box(height, width, kept, down, right)
+    return touch < probability, cuts, jnp.where(cuts, outside, kept), box
+
+
+def _box(height: int, width: int, kept, down, right) -> tuple[jax.Array, jax.Array]:
+    """Returns CutMix's rectangle, clipped at the border, and the share of pixels outside it."""
+    side = jnp.sqrt(1 - kept)
+    rows, columns = (jnp.floor(extent * side).astype(np.int32) for extent in (height, width))
+    middle_row, middle_column = (
+        jnp.floor(u * n).astype(np.int32) for u, n in ((down, height), (right, width))
+    )
+    top, left = jnp.maximum(middle_row - rows // 2, 0), jnp.maximum(middle_column - columns // 2, 0)
+    bottom, right = (
+        jnp.minimum(middle_row + rows // 2, height),
+        jnp.minimum(middle_column + columns // 2, width),
+    )
+    cut = ((bottom - top) * (right - left)).astype(np.float32) / (height * width)
+    return rectangle(height, width, top, left, bottom, right), 1 - cut

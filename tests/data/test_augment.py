@@ -1,0 +1,218 @@
+"""The device's augmentations, each against a slow plain reference."""
+
+import functools
+
+import fabricate
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from data_settings import settings
+
+from resnet_jax import UserError, data
+from resnet_jax.data import augment, geometry, mixing, transforms
+
+KEYS = [jax.random.key(i) for i in range(40)]
+
+
+def photo(size=12, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (size, size, channels), np.uint8)
+
+
+def batch(rows=8, size=12, epoch=0, first=0):
+    return {
+        "image": np.stack([photo(size, seed=first + i) for i in range(rows)]),
+        "label": np.arange(rows, dtype=np.int32) % 5,
+        "mask": np.ones(rows, bool),
+        "index": np.arange(first, first + rows, dtype=np.int32),
+        "epoch": np.full(rows, epoch, np.int32),
+    }
+
+
+def source():
+    return data.open_source(settings(name="synthetic", image_size=12, synthetic_train=8), True, 0)
+
+
+@functools.cache
+def compiled(train, seed, dtype, changes):
+    config = settings(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), **dict(changes))
+    return jax.jit(data.make_augment(config, source(), train, 5, seed, dtype))
+
+
+def augmented(batch, train=True, seed=0, dtype=jnp.float32, **changes):
+    return compiled(train, seed, dtype, tuple(changes.items()))(batch)
+
+
+def test_normalising_is_exact():
+    images, targets = augmented(batch(), train=False)
+    expected = (batch()["image"] / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
+    assert abs(images - expected).max() < 1e-6
+    assert images.dtype == jnp.float32
+    assert np.array_equal(targets, np.eye(5)[batch()["label"]])
+
+
+def test_evaluation_ignores_every_augmentation():
+    plain = augmented(batch(), train=False)[0]
+    changed = augmented(
+        batch(), train=False, flip=True, pad_and_crop=3, random_erasing=1.0, mixup=1.0, cutmix=1.0
+    )
+    assert np.array_equal(plain, changed[0])
+
+
+def test_flips_mirror_about_half():
+    image = photo()
+    results = [np.asarray(transforms.random_flip(key, image)) for key in KEYS]
+    mirrored = [np.array_equal(result, image[:, ::-1]) for result in results]
+    assert all(np.array_equal(r, image) or m for r, m in zip(results, mirrored, strict=True))
+    assert 10 <= sum(mirrored) <= 30
+
+
+def test_pad_and_crop_cuts_every_window_of_the_padded_image():
+    image, pixels = photo(6) | 1, 2
+    padded = np.zeros((10, 10, 3), np.uint8)
+    padded[2:-2, 2:-2] = image
+    windows = {padded[y : y + 6, x : x + 6].tobytes(): (y, x) for y in range(5) for x in range(5)}
+    crop = jax.jit(jax.vmap(lambda key: transforms.pad_and_crop(key, image, pixels)))
+    found = {windows[np.asarray(result).tobytes()] for result in crop(jax.random.split(KEYS[0], 400))}
+    assert len(found) == 25
+
+
+@pytest.mark.parametrize("fill", ["zero", "noise"])
+def test_erasing_overwrites_one_rectangle_of_legal_size(fill):
+    image = np.ones((32, 32, 3), np.float32) * 7
+    erase = jax.jit(lambda key: transforms.random_erasing(key, image, 1.0, (0.1, 0.3), (0.5, 2.0), fill))
+    for key in KEYS:
+        changed = (np.asarray(erase(key)) != image).all(-1)
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        height, width = len(rows), len(columns)
+        expected = np.zeros((32, 32), bool)
+        expected[rows[0] : rows[0] + height, columns[0] : columns[0] + width] = True
+        assert np.array_equal(changed, expected)
+        # A half pixel of rounding on each side.
+        assert (height - 0.5) * (width - 0.5) <= 0.3 * 1024
+        assert (height + 0.5) * (width + 0.5) >= 0.1 * 1024
+        assert (height - 0.5) / (width + 0.5) <= 2
+        assert (width - 0.5) / (height + 0.5) <= 2
+
+
+def test_erasing_happens_as_often_as_asked():
+    image = np.ones((16, 16, 1), np.float32)
+    erase = jax.jit(
+        jax.vmap(lambda k: transforms.random_erasing(k, image, 0.25, (0.1, 0.3), (0.5, 2.0), "zero"))
+    )
+    share = np.mean([(x != 1).any() for x in np.asarray(erase(jax.random.split(KEYS[1], 2000)))])
+    assert abs(share - 0.25) < 0.03
+
+
+def reference_mix(kept, cut_boxes, images, targets, cuts):
+    mixed, labels = images.copy(), targets.copy()
+    for row in range(len(images)):
+        other = row ^ 1
+        if cuts:
+            mixed[row] = np.where(cut_boxes[row][..., None], images[other], images[row])
+            share = 1 - cut_boxes[row].mean()
+        else:
+            share = kept[row]
+            mixed[row] = share * images[row] + (1 - share) * images[other]
+        labels[row] = share * targets[row] + (1 - share) * targets[other]
+    return mixed, labels
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+def test_mixing_equals_a_plain_loop(cuts):
+    images = np.random.default_rng(0).normal(size=(8, 12, 12, 3)).astype(np.float32)
+    targets = np.eye(8, dtype=np.float32)
+    keys = jax.random.split(KEYS[2], 8)
+    alphas = {"mixup_alpha": 0.0 if cuts else 0.8, "cutmix_alpha": 1.0 if cuts else 0.0}
+    got, labels = mixing.mix(
+        keys, images, targets, np.ones(8, bool), **alphas, probability=1.0, cutmix_share=0.5
+    )
+    kept = [float(labels[row, row]) for row in range(8)]
+    boxes = [(np.asarray(got)[row] == images[row ^ 1]).all(-1) for row in range(8)]
+    expected, expected_labels = reference_mix(kept, boxes, images, targets, cuts)
+    assert abs(got - expected).max() < 1e-6
+    assert abs(labels - expected_labels).max() < 1e-6
+    assert len({round(k, 4) for k in kept}) > 4
+    for box in boxes if cuts else []:
+        rows, columns = box.any(1), box.any(0)
+        assert np.array_equal(box, rows[:, None] & columns[None])
+        assert all(np.abs(np.diff(side.astype(int))).sum() <= 2 for side in (rows, columns))
+
+
+def test_mixup_shares_follow_their_beta_distribution():
+    images, targets = np.zeros((4000, 1, 1, 1), np.float32), np.tile(np.eye(2, dtype=np.float32), (2000, 1))
+    keys = jax.random.split(KEYS[3], 4000)
+    mix = jax.jit(lambda: mixing.mix(keys, images, targets, np.ones(4000, bool), 0.4, 0.0, 1.0, 0.5)[1])
+    kept = np.asarray(mix())[np.arange(4000), np.arange(4000) % 2]
+    # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
+    assert abs(kept.mean() - 0.5) < 0.02
+    assert abs(kept.var() - 1 / (4 * 1.8)) < 0.01
+
+
+def test_a_masked_partner_is_not_mixed_in():
+    rows = batch()
+    rows["mask"][3] = False
+    mixed, targets = augmented(rows, mixup=1.0, cutmix=1.0)
+    plain, one_hot = augmented(rows, train=False)
+    assert np.array_equal(mixed[2], plain[2])
+    assert np.array_equal(targets[2], one_hot[2])
+    assert not np.array_equal(mixed[0], plain[0])
+
+
+EVERYTHING = {"flip": True, "pad_and_crop": 2, "random_erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone():
+    single = {k: v for k, v in EVERYTHING.items() if k not in ("mixup", "cutmix")}
+    whole = np.asarray(augmented(batch(8), **single)[0])
+    part = {name: value[4:] for name, value in batch(8).items()}
+    assert np.array_equal(whole[4:], augmented(part, **single)[0])
+    assert not np.array_equal(whole, augmented(batch(8, epoch=1), **single)[0])
+    assert not np.array_equal(whole, augmented(batch(8), seed=1, **single)[0])
+
+
+def test_draws_are_the_same_in_double_precision():
+    single = np.asarray(augmented(batch(), **EVERYTHING)[0])
+    with jax.enable_x64(True):
+        double = augmented(batch(), dtype=jnp.float64, **EVERYTHING)[0]
+        assert double.dtype == jnp.float64
+        assert abs(np.asarray(double) - single).max() < 1e-5
+
+
+def test_moments_of_another_number_of_channels_are_refused():
+    config = settings(mean=(0.5,), std=(0.5,))
+    with pytest.raises(UserError, match=r"config.data.mean = \(0.5,\): must have 3 numbers"):
+        data.make_augment(config, source(), True, 5, 0)
+
+
+def test_random_crops_are_legal_and_cover_the_image():
+    crops = [geometry.random_crop(30, 50, (0.2, 0.6), (0.75, 4 / 3), 0, 1, index) for index in range(400)]
+    for top, left, height, width in crops:
+        assert top >= 0
+        assert left >= 0
+        assert top + height <= 30
+        assert left + width <= 50
+        assert 0.2 * 1500 - 40 <= height * width <= 0.6 * 1500 + 40
+        assert 0.7 <= width / height <= 1.42
+    seen = np.zeros((30, 50), int)
+    for top, left, height, width in crops:
+        seen[top : top + height, left : left + width] += 1
+    assert seen.min() > 0
+    assert crops[0] == geometry.random_crop(30, 50, (0.2, 0.6), (0.75, 4 / 3), 0, 1, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 9)])
+def test_random_crops_of_odd_shapes_stay_inside(shape):
+    for index in range(50):
+        top, left, height, width = geometry.random_crop(*shape, (0.08, 1.0), (0.75, 4 / 3), 0, 0, index)
+        assert 0 <= top < top + height <= shape[0]
+        assert 0 <= left < left + width <= shape[1]
+
+
+def test_keys_differ_between_examples_and_epochs():
+    keys = augment.example_keys(7, jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1]))
+    assert len({tuple(row) for row in jax.random.key_data(keys).tolist()}) == 4
+
+
+def test_the_fabricated_photographs_differ():
+    assert len({fabricate.jpeg(seed) for seed in range(20)}) == 20

@@ -1,0 +1,209 @@
+"""Batches: pure functions of their number, every example counted as it should be."""
+
+import collections
+import threading
+import time
+
+import fabricate
+import numpy as np
+import pytest
+from data_settings import settings
+
+from resnet_jax import UserError, data
+from resnet_jax.data import order
+from resnet_jax.data.loader import Loader
+
+FROZEN = [2, 4, 6, 7, 0, 8, 1, 3, 5, 9]
+FROZEN_IMAGENET = [204605, 666122, 1084307]
+
+
+def loader(train=True, batch_size=32, seed=0, process_index=0, process_count=1, pad_to=1, **changes):
+    config = settings(**changes)
+    return data.Loader(
+        data.open_source(config, train, seed),
+        config,
+        batch_size=batch_size,
+        seed=seed,
+        train=train,
+        process_index=process_index,
+        process_count=process_count,
+        pad_to=pad_to,
+    )
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    fabricate.imagenet(root, train=24, validation=10)
+    return {"name": "imagenet2012", "dir": str(root), "image_size": 32}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 10, 97, 100, 1000, 12345])
+def test_an_epoch_is_a_permutation(length):
+    whole = order.permuted(np.arange(length), length, seed=3, epoch=5)
+    assert np.array_equal(np.sort(whole), np.arange(length))
+    some = np.arange(0, length, 3)
+    assert np.array_equal(order.permuted(some, length, seed=3, epoch=5), whole[some])
+
+
+def test_the_order_is_frozen():
+    assert order.permuted(np.arange(10), 10, seed=0, epoch=0).tolist() == FROZEN
+    assert order.permuted(np.arange(3), 1_281_167, seed=1, epoch=89).tolist() == FROZEN_IMAGENET
+
+
+def test_places_are_uniform_and_neighbours_part():
+    runs = np.array(
+        [order.permuted(np.arange(10), 10, seed, epoch) for seed in range(40) for epoch in range(100)]
+    )
+    counts = np.array([[np.sum(runs[:, place] == value) for value in range(10)] for place in range(10)])
+    # Chi-square with 81 degrees of freedom: 130 is passed by chance less than once in 2,000.
+    assert ((counts - 400) ** 2 / 400).sum() < 130
+    big = order.permuted(np.arange(100_000), 100_000, 0, 0)
+    assert abs(np.corrcoef(big[:-1], big[1:])[0, 1]) < 0.02
+    assert abs(np.corrcoef(big, np.arange(100_000))[0, 1]) < 0.02
+
+
+def test_training_visits_each_example_at_most_once_an_epoch():
+    batches = loader(batch_size=100)
+    assert len(batches) == 14
+    for epoch in range(2):
+        seen = np.concatenate([batches[b]["index"] for b in range(14 * epoch, 14 * epoch + 14)])
+        assert len(set(seen.tolist())) == 1400
+    assert set(batches[14]["epoch"].tolist()) == {1}
+    assert not np.array_equal(batches[0]["index"], batches[14]["index"])
+
+
+def test_a_batch_is_what_its_indices_say():
+    batches = loader(batch_size=16)
+    batch = batches[3]
+    assert np.array_equal(batch["image"], batches.source.images[batch["index"]])
+    assert np.array_equal(batch["label"], batches.source.labels[batch["index"]])
+    kinds = {name: (value.dtype.name, value.shape) for name, value in batch.items()}
+    assert kinds == {
+        "image": ("uint8", (16, 8, 8, 1)),
+        "label": ("int32", (16,)),
+        "mask": ("bool", (16,)),
+        "index": ("int32", (16,)),
+        "epoch": ("int32", (16,)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "pad_to", "rows", "batches"),
+    [(100, 8, 104, 4), (355, 1, 355, 1), (1000, 8, 1000, 1), (7, 1, 7, 51)],
+)
+def test_evaluation_counts_each_example_once(batch_size, pad_to, rows, batches):
+    evaluation = loader(train=False, batch_size=batch_size, pad_to=pad_to)
+    assert len(evaluation) == batches
+    found = [evaluation[b] for b in range(batches)]
+    assert {len(batch["label"]) for batch in found} == {rows}
+    seen = np.concatenate([batch["index"][batch["mask"]] for batch in found])
+    assert np.array_equal(seen, np.arange(355))
+    assert not found[-1]["image"][~found[-1]["mask"]].any()
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_processes_share_a_batch(imagenet, train):
+    whole = loader(train, 8, **imagenet)[1]
+    halves = [loader(train, 8, process_index=p, process_count=2, **imagenet)[1] for p in range(2)]
+    for name, value in whole.items():
+        assert np.array_equal(value, np.concatenate([half[name] for half in halves])), name
+
+
+def test_encoded_batches_repeat_exactly(imagenet):
+    first, second = loader(True, 8, num_threads=1, **imagenet), loader(True, 8, num_threads=3, **imagenet)
+    for number in (0, 2, 3, 7):
+        for name, value in first[number].items():
+            assert np.array_equal(value, second[number][name]), (number, name)
+    other = loader(True, 8, seed=1, **imagenet)[0]
+    assert not np.array_equal(first[0]["image"], other["image"])
+
+
+def test_an_example_is_cropped_anew_each_epoch(imagenet):
+    batches = loader(True, 24, **imagenet)
+    crops = collections.defaultdict(set)
+    for number in range(4):
+        batch = batches[number]
+        for index, image in zip(batch["index"].tolist(), batch["image"], strict=True):
+            crops[index].add(image.tobytes())
+    assert all(len(versions) == 4 for versions in crops.values())
+
+
+def test_a_split_smaller_than_the_batch_names_both_numbers():
+    with pytest.raises(UserError, match=r"config.batch_size = 2000: more than the 1442 training examples"):
+        loader(batch_size=2000)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(UserError, match=r"config.batch_size = 9: must be divisible by the 2 processes"):
+        loader(batch_size=9, process_count=2)
+    with pytest.raises(UserError, match=r"config.batch_size = 9: must be even"):
+        loader(batch_size=9, mixup=0.2)
+
+
+def corrupt(root):
+    good = [(fabricate.jpeg(i), i) for i in range(8)]
+    fabricate.tfds_directory(root, {"train": good[:5] + [(b"\xff\xd8 no image", 5)] + good[6:]})
+    return {"name": "imagenet2012", "dir": str(root), "image_size": 16}
+
+
+def test_a_corrupt_image_stops_with_its_file_and_record(tmp_path):
+    batches = loader(True, 8, **corrupt(tmp_path))
+    with pytest.raises(UserError, match=r"00001-of-00002, record 1: no readable image"):
+        batches[0]
+
+
+def test_a_corrupt_image_is_masked_when_asked(tmp_path):
+    batches = loader(True, 8, on_error="skip", **corrupt(tmp_path))
+    batch = batches[0]
+    assert batch["index"][~batch["mask"]].tolist() == [5]
+    assert not batch["image"][~batch["mask"]].any()
+    assert list(batches.skipped) == [5]
+
+
+def test_a_feed_yields_the_batches_in_order():
+    batches = loader(batch_size=64)
+    with data.Feed(batches, 3, 9, lambda batch: batch["index"]) as feed:
+        found = list(feed)
+    assert [number for number, _ in found] == list(range(3, 9))
+    assert all(np.array_equal(index, batches[number]["index"]) for number, index in found)
+    assert feed.wait >= 0
+
+
+def test_a_feed_raises_what_its_thread_raised():
+    def put(batch):
+        raise OSError("device lost")
+
+    began = time.perf_counter()
+    with data.Feed(loader(), 0, 9, put) as feed, pytest.raises(OSError, match="device lost"):
+        next(iter(feed))
+    assert time.perf_counter() - began < 1
+
+
+def test_a_feed_works_ahead_but_not_further():
+    made = []
+    feed = data.Feed(loader(), 0, 40, lambda batch: made.append(1), prefetch=3)
+    time.sleep(0.3)
+    assert len(made) == 4
+    feed.close()
+
+
+def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monkeypatch):
+    slow = loader(True, 24, **imagenet)
+    decoding = threading.Event()
+
+    def crawl(self, *_):
+        decoding.set()
+        time.sleep(0.05)
+        return np.zeros(self.image_shape, np.uint8)
+
+    monkeypatch.setattr(Loader, "_transformed", crawl)
+    before = threading.active_count()
+    feed = data.Feed(slow, 0, 100, lambda batch: batch)
+    decoding.wait()
+    began = time.perf_counter()
+    feed.close()
+    feed.close()
+    assert time.perf_counter() - began < 0.3
+    slow.close()
+    assert threading.active_count() == before

@@ -1,0 +1,170 @@
+"""Small data sets on disk, with the real structures, made for tests."""
+
+import functools
+import gzip
+import io
+import pathlib
+import struct
+
+import numpy as np
+from PIL import Image
+
+
+def jpeg(seed: int, height: int = 48, width: int = 64, quality: int = 90) -> bytes:
+    """Returns a JPEG of height x width cut from a photograph that scikit-learn ships."""
+    photos = _photographs()
+    photo = photos[seed % len(photos)]
+    draws = np.random.default_rng(seed)
+    top = draws.integers(photo.shape[0] - height + 1)
+    left = draws.integers(photo.shape[1] - width + 1)
+    return encoded(photo[top : top + height, left : left + width], "JPEG", quality=quality)
+
+
+def encoded(pixels: np.ndarray, kind: str = "JPEG", **options) -> bytes:
+    """Returns `pixels` uint8 [H, W, 3] or [H, W] as a file of a Pillow format."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def idx_file(path: pathlib.Path, values: np.ndarray) -> None:
+    """Writes uint8 `values` as an IDX file, packed if the name ends in .gz."""
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as file:
+        file.write(header + values.astype(np.uint8).tobytes())
+
+
+def idx_directory(directory: pathlib.Path, train: int = 40, test: int = 15, size: int = 8) -> None:
+    """Writes a directory like MNIST's, of `train` and `test` random images with ten classes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    draws = np.random.default_rng(0)
+    for prefix, count, suffix in (("train", train, ".gz"), ("t10k", test, "")):
+        images = draws.integers(0, 256, (count, size, size), np.uint8)
+        idx_file(directory / f"{prefix}-images-idx3-ubyte{suffix}", images)
+        idx_file(directory / f"{prefix}-labels-idx1-ubyte{suffix}", np.arange(count) % 10)
+
+
+def tfds_directory(
+    root: pathlib.Path,
+    splits: dict[str, list[tuple[bytes, int]]],
+    *,
+    name: str = "imagenet2012",
+    version: str = "5.1.0",
+    classes: list[str] | None = None,
+    file_format: str = "array_record",
+    shape: tuple = (None, None, 3),
+    shards: int = 2,
+) -> pathlib.Path:
+    """Writes a prepared TFDS data set as TFDS itself lays it out, and returns its version's directory.
+
+    Args:
+      root: what TFDS calls data_dir.
+      splits: split name -> (encoded image, label) in order.
+      name, version: the data set's.
+      classes: class names; None is the 1,000 WordNet ids of ImageNet.
+      file_format: "array_record" or "tfrecord".
+      shape: the shape that the image feature states.
+      shards: files a split.
+    """
+    import tensorflow_datasets as tfds
+
+    directory = root / name / version
+    directory.mkdir(parents=True)
+    kind = "jpeg" if shape[0] is None else "png"
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=shape, encoding_format=kind),
+            "label": tfds.features.ClassLabel(names=classes or wordnet_ids()),
+            "file_name": tfds.features.Text(),
+        }
+    )
+    infos = []
+    for split, examples in splits.items():
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=directory, dataset_name=name, filetype_suffix=file_format, split=split
+        )
+        records = [
+            features.serialize_example({"image": image, "label": label, "file_name": f"{split}_{place}.JPEG"})
+            for place, (image, label) in enumerate(examples)
+        ]
+        parts = [list(part) for part in np.array_split(np.array(records, object), shards)]
+        for number, part in enumerate(parts):
+            path = template.sharded_filepath(shard_index=number, num_shards=shards)
+            write_records(pathlib.Path(path), part, file_format)
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[len(part) for part in parts],
+                num_bytes=sum(map(len, records)),
+                filename_template=template,
+            )
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory, features=features, split_infos=infos, filename_template=template, check_data=False
+    )
+    return directory
+
+
+def imagenet(root: pathlib.Path, train: int = 32, validation: int = 12, **options) -> pathlib.Path:
+    """Writes a TFDS imagenet2012 of few photographs of various sizes, with all 1,000 classes named."""
+    splits = {
+        split: [
+            (jpeg(first + i, 40 + 3 * (i % 7), 60 + 5 * (i % 5)), (first + 37 * i) % 1000)
+            for i in range(count)
+        ]
+        for split, first, count in (("train", 0, train), ("validation", 10_000, validation))
+    }
+    return tfds_directory(root, splits, **options)
+
+
+def write_records(path: pathlib.Path, records: list[bytes], file_format: str) -> None:
+    """Writes one shard."""
+    if file_format == "array_record":
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for record in records:
+            writer.write(record)
+        writer.close()
+    else:
+        path.write_bytes(b"".join(tfrecord_frame(record) for record in records))
+
+
+def tfrecord_frame(record: bytes) -> bytes:
+    """Returns one record in TFRecord's framing: length, its masked CRC, the bytes, their masked CRC."""
+    length = struct.pack("<Q", len(record))
+    return length + _masked_crc(length) + record + _masked_crc(record)
+
+
+@functools.cache
+def wordnet_ids() -> list[str]:
+    """Returns ImageNet's 1,000 WordNet ids, as TFDS lists them."""
+    import tensorflow_datasets as tfds
+
+    path = tfds.core.tfds_path("datasets/imagenet2012/labels.txt")
+    return path.read_text().split()
+
+
+@functools.cache
+def _photographs() -> list[np.ndarray]:
+    from sklearn.datasets import load_sample_images
+
+    return load_sample_images().images
+
+
+@functools.cache
+def _crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+def _masked_crc(data: bytes) -> bytes:
+    table, crc = _crc_table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
