@@ -73,11 +73,13 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
 def _say(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
-        return f"a tuple of {typing.get_args(kind)[0].__name__}s"
-    words = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-    return words[kind]
+        return f"a tuple of {_WORDS[typing.get_args(kind)[0]].removeprefix('a ')}s"
+    return _WORDS[kind]
 
 
 def check(room: str, values: Mapping[str, Any], table: Mapping[str, Field]) -> None:

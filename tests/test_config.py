@@ -1,0 +1,81 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from resnet_jax import config as recipe
+from resnet_jax.errors import UserError
+
+CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_is_valid_and_states_its_command(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    recipe.validate(module.get_config())
+    assert f"python launch.py --config=configs/{path.name}" in module.__doc__
+    assert "Expected:" in module.__doc__
+    assert "Cost:" in module.__doc__
+
+
+def test_the_form_on_disk_gives_back_the_same_recipe():
+    config = recipe.defaults()
+    config.schedule.boundaries = (1.0, 2.5)
+    config.data.dir = "somewhere"
+    config.model.num_classes = 7
+    again = recipe.from_json(recipe.to_json(config))
+    assert again.to_dict() == config.to_dict()
+    assert isinstance(again.schedule.boundaries, tuple)
+
+
+def test_a_recipe_cannot_invent_a_field():
+    config = recipe.defaults()
+    with pytest.raises((AttributeError, KeyError)):
+        config.optimizer.momentun = 0.5
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "words"),
+    [
+        ("batch_size", 0, "config.batch_size = 0: must be above 0"),
+        ("precision", "half", "config.precision = 'half': must be one of auto, float32"),
+        ("optimizer.name", "sdg", "config.optimizer.name = 'sdg': must be one of sgd"),
+        ("schedule.boundaries", (30.0, 20.0), "config.schedule.boundaries = (30.0, 20.0): must increase"),
+        ("schedule.boundaries", (-1.0,), "config.schedule.boundaries = (-1.0,): must be at least 0"),
+        ("checkpoint.keep", 1, "config.checkpoint.keep = 1: must be at least 2"),
+        ("loss.label_smoothing", 1.0, "config.loss.label_smoothing = 1.0: must be below 1"),
+        ("model.name", "resnet51", "did you mean"),
+        ("data.name", "mnits", "did you mean 'mnist'"),
+        ("accumulate_steps", 3, "config.accumulate_steps = 3: must divide config.batch_size = 256"),
+    ],
+)
+def test_a_bad_value_stops_with_one_line(dotted, value, words):
+    config = recipe.defaults()
+    recipe.set_field(config, dotted, value)
+    with pytest.raises(UserError) as error:
+        recipe.validate(config)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_goes_on_only_with_its_own_recipe():
+    old, new = recipe.defaults(), recipe.defaults()
+    old.precision, old.model.num_classes = "float32", 10
+    assert recipe.differences(old, new) == []
+    new.num_epochs, new.data.dir, new.checkpoint.keep, new.log_every_steps = 120.0, "elsewhere", 5, 7
+    assert recipe.differences(old, new) == []
+    new.num_epochs, new.seed, new.schedule.base_lr = 60.0, 1, 0.2
+    assert sorted(recipe.differences(old, new)) == [
+        "config.num_epochs is 60.0, the run has 90.0",
+        "config.schedule.base_lr is 0.2, the run has 0.1",
+        "config.seed is 1, the run has 0",
+    ]
+
+
+def test_the_network_follows_the_precision():
+    config = recipe.defaults()
+    config.precision = "bfloat16"
+    model = recipe.build_model(config)
+    assert (str(model.dtype), str(model.param_dtype)) == ("bfloat16", "float32")
