@@ -1,23 +1,27 @@
 """Encoded files, on the host, one at a time: bytes in, uint8 pixels of the asked size out.
 
 Every resize is Pillow's bilinear filter with antialiasing (the filter's support grows with the reduction), as
-torchvision's transforms use it.
+torchvision's transforms use it. JPEG goes through libjpeg-turbo; what that refuses, and every other format, goes
+to Pillow, and what Pillow refuses is corrupt.
 """
 
 import io
+import math
 import os
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from resnet_jax.data import geometry
+from resnet_jax.data import jpeg
 from resnet_jax.errors import UserError
 
-# Above this Pillow itself speaks of a decompression bomb.
-_MOST_PIXELS = 178_956_970
+# Pillow warns of a decompression bomb above this.
+_MOST_PIXELS = 89_478_485
+_WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
-Draw = Callable[[int, int], tuple[int, int, int, int]]
+# (height, width) of an image -> (top, left, height, width) of the part to show, in pixels, whole or not.
+Choice = Callable[[int, int], tuple[float, float, float, float]]
 
 
 class CorruptImageError(UserError):
@@ -46,18 +50,24 @@ def whole(encoded: bytes | np.ndarray, shape: tuple[int, int, int], where: str) 
     mode = "L" if shape[2] == 1 else "RGB"
     pixels = encoded if isinstance(encoded, np.ndarray) else _array(_open(encoded, mode, where))
     if pixels.shape != tuple(shape):
-        raise CorruptImageError(f"{where}: image of shape {pixels.shape}, but its data set states {shape}")
+        raise CorruptImageError(
+            f"{where}: image of shape {pixels.shape}, but its data set states {tuple(shape)}"
+        )
     return pixels
 
 
-def random_crop(encoded: bytes | np.ndarray, size: int, draw: Draw, where: str) -> np.ndarray:
-    """Decodes the part of an image that `draw` chooses and resizes it.
+def part(
+    encoded: bytes | np.ndarray, size: int, choose: Choice, where: str, finest: float = 1.0
+) -> np.ndarray:
+    """Decodes the part of an image that `choose` names and resizes it to a square.
 
     Args:
       encoded: a file's bytes, or uint8 [H, W, C].
       size: the side of the result, in pixels.
-      draw: (height, width) -> (top, left, height, width) of the part.
+      choose: which part to show.
       where: the file and record, for the message.
+      finest: JPEG may be decoded at half, a quarter or an eighth of its size (libjpeg's scaled inverse DCT)
+        as long as the part stays at least `finest` times `size`.
 
     Returns:
       uint8 [size, size, 3], or of the pixels' own channels where pixels were given.
@@ -65,39 +75,42 @@ def random_crop(encoded: bytes | np.ndarray, size: int, draw: Draw, where: str) 
     Raises:
       CorruptImageError: the bytes are no image.
     """
-    image = _image(encoded, where)
-    top, left, height, width = draw(image.height, image.width)
-    box = (left, top, left + width, top + height)
-    return _array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
-def centre_crop(encoded: bytes | np.ndarray, size: int, share: float, where: str) -> np.ndarray:
-    """Decodes an image, brings its short side to size / share and cuts out the central square.
-
-    Args:
-      encoded: a file's bytes, or uint8 [H, W, C].
-      size: the side of the result, in pixels.
-      share: `config.data.eval_crop`; 224 / 0.875 resizes to 256, as the references do.
-      where: the file and record, for the message.
-
-    Returns:
-      uint8 [size, size, 3], or of the pixels' own channels where pixels were given.
-
-    Raises:
-      CorruptImageError: the bytes are no image.
-    """
-    image = _image(encoded, where)
-    short = max(size, round(size / share))
-    height, width = geometry.resized_short_side(image.height, image.width, short)
-    top, left = geometry.centre(height, width, size)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return _array(resized.crop((left, top, left + size, top + size)))
-
-
-def _image(encoded: bytes | np.ndarray, where: str) -> Image.Image:
     if isinstance(encoded, np.ndarray):
-        return Image.fromarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded)
-    return _open(encoded, "RGB", where)
+        return _resized(encoded, choose(*encoded.shape[:2]), size)
+    head = jpeg.header(encoded)
+    if head and head.upright and head.channels in (1, 3) and head.height * head.width <= _MOST_PIXELS:
+        top, left, height, width = choose(head.height, head.width)
+        reduction = _reduction(min(height, width), size * finest)
+        stop = top + height + _reach(height, size)
+        pixels = jpeg.rows(encoded, head, stop, reduction)
+        if pixels is not None:
+            return _resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
+    image = _open(encoded, "RGB", where)
+    return _array(_resize(image, choose(image.height, image.width), size))
+
+
+def _reduction(side: float, least: float) -> int:
+    return next((times for times in (8, 4, 2) if side / times >= least), 1)
+
+
+def _reach(length: float, size: int) -> int:
+    """Returns how far beyond the part the filter looks, in pixels."""
+    return math.ceil(max(length / size, 1)) + 1
+
+
+def _resized(pixels: np.ndarray, box: tuple[float, float, float, float], size: int) -> np.ndarray:
+    top, left, height, width = box
+    down, right = _reach(height, size), _reach(width, size)
+    first_row, first_column = max(math.floor(top) - down, 0), max(math.floor(left) - right, 0)
+    near = pixels[first_row : math.ceil(top + height) + down, first_column : math.ceil(left + width) + right]
+    image = Image.fromarray(near[..., 0] if near.shape[2] == 1 else near)
+    return _array(_resize(image, (top - first_row, left - first_column, height, width), size))
+
+
+def _resize(image: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:
+    top, left, height, width = box
+    edges = (left, top, min(left + width, image.width), min(top + height, image.height))
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=edges)
 
 
 def _open(encoded: bytes, mode: str, where: str) -> Image.Image:
@@ -105,9 +118,14 @@ def _open(encoded: bytes, mode: str, where: str) -> Image.Image:
         image = Image.open(io.BytesIO(encoded))
         if image.width * image.height > _MOST_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
-        return ImageOps.exif_transpose(image).convert(mode)
-    # Pillow's decoders raise many kinds for broken bytes (OSError, SyntaxError, ValueError, struct.error,
-    # ...).
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in _WIDE_GREY:
+            image = Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) >> 8).astype(np.uint8))
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return image.convert(mode)
+    # Pillow's decoders raise many kinds for broken bytes: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CorruptImageError(

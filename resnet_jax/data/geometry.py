@@ -49,13 +49,25 @@ def random_crop(
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def resized_short_side(height: int, width: int, short: int) -> tuple[int, int]:
-    """Returns (height, width) after the short side is brought to `short`, rounded as torchvision's Resize."""
+def central_part(height: int, width: int, size: int, share: float) -> tuple[float, float, float, float]:
+    """Returns the part that a resize of the short side to size / share and a central crop of `size` show.
+
+    The arithmetic is that of torchvision's Resize and CenterCrop: the short side becomes round(size / share),
+    224 / 0.875 = 256, the long side is rounded down, the crop's corner to the nearest even.
+
+    Args:
+      height, width: of the image, in pixels.
+      size: the side of the crop, in pixels of the resized image.
+      share: `config.data.eval_crop`.
+
+    Returns:
+      (top, left, height, width) in pixels of the image, not whole in general.
+    """
+    short = max(size, round(size / share))
     if width <= height:
-        return int(short * height / width), short
-    return short, int(short * width / height)
-
-
-def centre(height: int, width: int, size: int) -> tuple[int, int]:
-    """Returns the (top, left) of the central square of side `size`, as torchvision's CenterCrop rounds."""
-    return round((height - size) / 2.0), round((width - size) / 2.0)
+        new_height, new_width = int(short * height / width), short
+    else:
+        new_height, new_width = short, int(short * width / height)
+    down, right = height / new_height, width / new_width
+    top, left = round((new_height - size) / 2.0), round((new_width - size) / 2.0)
+    return top * down, left * right, size * down, size * right

@@ -178,7 +178,7 @@ class Loader:
         own = self.source.image_shape
         crops = own is None if config.random_resized_crop is None else config.random_resized_crop
         if self.train and crops:
-            draw = functools.partial(
+            choose = functools.partial(
                 geometry.random_crop,
                 scale=config.crop_scale,
                 ratio=config.crop_ratio,
@@ -186,7 +186,10 @@ class Loader:
                 epoch=epoch,
                 index=place,
             )
-            return decode.random_crop(image, size, draw, where)
+            return decode.part(image, size, choose, where)
         if own is not None and tuple(own) == self.image_shape:
             return decode.whole(image, own, where)
-        return decode.centre_crop(image, size, config.eval_crop if own is None else 1.0, where)
+        share = config.eval_crop if own is None else 1.0
+        choose = functools.partial(geometry.central_part, size=size, share=share)
+        # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
+        return decode.part(image, size, choose, where, finest=2.0)

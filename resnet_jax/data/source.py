@@ -1,11 +1,12 @@
 """What every data source offers: a length, examples by place, class names, and the pixels' moments."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
-from resnet_jax.data import decode
+from resnet_jax.data import decode, geometry
 from resnet_jax.errors import UserError
 
 # Mean and standard deviation of ImageNet's training pixels, per RGB channel, as torchvision's and Flax's
@@ -141,7 +142,8 @@ class ArraySource(Source):
         """Returns the same examples with images of size x size; short sides are resized, centres cropped."""
         if self.image_shape[:2] == (size, size):
             return self
-        images = np.stack([decode.centre_crop(image, size, 1.0, self.name) for image in self.images])
+        choose = functools.partial(geometry.central_part, size=size, share=1.0)
+        images = np.stack([decode.part(image, size, choose, self.name) for image in self.images])
         return ArraySource(self.name, self.split, self.classes, images, self.labels, self._measure)
 
 
