@@ -6,7 +6,28 @@ variables = model.init(jax.random.key(0), images, train=False)  # images [N, H, 
 logits = model.apply(variables, images, train=False)  # [N, 10], float32
 """
 
+from typing import Any
+
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, create_model, list_models
 
-__all__ = ["ResNet", "UserError", "create_model", "list_models"]
+__all__ = ["ResNet", "UserError", "create_model", "list_models", "restore"]
+
+
+def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, Any], Any]:
+    """Reads a trained network from a run.
+
+    Args:
+      workdir: what `--workdir` was.
+      which: "best" by the run's metric, "last", or a step.
+
+    Returns:
+      The Flax module, its variables ("params" and "batch_stats"), and a `resnet_jax.run.Description`.
+
+    Raises:
+      UserError: there is no such run or checkpoint, or it is damaged.
+    """
+    # Here, and not above, so that importing the networks alone brings no data or training code.
+    from resnet_jax import run
+
+    return run.restore(workdir, which)

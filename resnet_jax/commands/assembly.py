@@ -117,12 +117,22 @@ def assemble(config: ConfigDict) -> Parts:
 
 
 def prepare_runtime(config: ConfigDict) -> None:
-    """Sets what JAX reads once, before its first array."""
+    """Sets what JAX reads once, before its first array.
+
+    Compiled programs are kept in the user's cache directory, never in a workdir: they are executable code, which a
+    shared or downloaded workdir must not bring along. JAX_COMPILATION_CACHE_DIR names another directory, and
+    JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+    """
     if config.deterministic:
         os.environ["XLA_FLAGS"] = (
             f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         )
     jax.config.update("jax_enable_x64", config.precision == "float64")
+    if not jax.config.jax_compilation_cache_dir:
+        user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(user_cache, "resnet_jax", "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def make_loader(config: ConfigDict, mesh: Mesh, *, train: bool) -> data.Loader:

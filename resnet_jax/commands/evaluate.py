@@ -40,7 +40,7 @@ def evaluate(
             f"--workdir={workdir} was trained on {len(description.classes)} classes that are not the "
             f"{len(loader.source.classes)} of {loader.source.name}: give --data_dir of the same data set"
         )
-    with Interrupts(display.say) as interrupts:
+    with Interrupts(silent=not parallel.is_lead()) as interrupts:
         feed = assembly.open_feed(config, loader, mesh, 0, len(loader))
         display.start(f"evaluating step {description.step}", len(loader.source), unit="image")
         step = assembly.eval_step(config, model, loader, mesh)

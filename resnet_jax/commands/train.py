@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from resnet_jax import parallel, run
 from resnet_jax.commands.assembly import Parts, assemble
 from resnet_jax.errors import UserError
+
 # SUMMARY
 from resnet_jax.training import schedule
 from resnet_jax.training.display import Display
@@ -32,7 +33,7 @@ def train(config: ConfigDict, workdir: str) -> None:
       Interrupted: a signal asked to stop, and the run is saved.
     """
     display = Display(silent=not parallel.is_lead())
-    with Interrupts(display.say) as interrupts:
+    with Interrupts(silent=not parallel.is_lead()) as interrupts:
         config, changes = run.adopt(config, workdir)
         parts = assemble(config)
         checkpoints = run.open_checkpoints(workdir, parts.config, say=display.say)
@@ -42,11 +43,11 @@ def train(config: ConfigDict, workdir: str) -> None:
             display.say(f"{workdir} is finished: {step} steps, {_say_scores(notes.scores)}; nothing to do")
             checkpoints.close()
             return
+        if parallel.is_lead():
+            run.describe(workdir, parts.config, parts.train_loader.source.classes)
         state = parts.create_state()
         if notes is not None:
             state = checkpoints.restore(step, state)
-        if parallel.is_lead():
-            run.describe(workdir, parts.config, parts.train_loader.source.classes)
         wishes = Wishes(interrupts, parts.mesh, parts.config.checkpoint.every_minutes)
         programs = _compile(parts, state, wishes, interrupts)
         display.table(_introduction(parts, programs, state, workdir))

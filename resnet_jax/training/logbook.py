@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
-from tensorboardX import SummaryWriter
 
 TIMES = ("images_per_sec", "data_wait")
 """The entries of a line that differ between two runs of the same recipe."""
@@ -33,6 +32,9 @@ class Logbook:
         self._lines = [line for line in _whole_lines(self._path) if _is_kept(json.loads(line), step, scored)]
         self._rewrite()
         if self._local:
+            # Imported here since it imports PyTorch where that is installed, which takes a second.
+            from tensorboardX import SummaryWriter
+
             self._board = SummaryWriter(str(workdir), purge_step=step + 1, flush_secs=30)
 
     def write(self, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,164 @@
+"""What a user meets at the command line, through `launch.py` in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUICK = "--config=configs/quickstart.py"
+TINY = (
+    "--config.model.width=4",
+    "--config.model.stage_sizes=1,1",
+    "--config.num_epochs=2",
+    "--config.schedule.warmup_epochs=0.5",
+)
+
+
+def launch(*arguments, expect=0, **environment):
+    done = subprocess.run(
+        [sys.executable, "launch.py", *map(str, arguments)],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def error_line(*arguments):
+    """Returns the one line of a command that must fail with status 1 and no traceback."""
+    done = launch(*arguments, expect=1)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config=configs/quickstrat.py"], "configs/quickstart.py"),
+        ([QUICK, "--config.optimizer.momentun=0.5"], "did you mean 'optimizer.momentum'"),
+        ([QUICK, "--config.batch_size=many"], "--config.batch_size=many"),
+        ([QUICK, "--config.data.name=idx"], "config.data.dir"),
+        ([QUICK, "--config.data.name=mnist", "--config.data.dir=nowhere"], "nowhere"),
+        ([QUICK, "--config.batch_size=1443"], "1443"),
+        (["--mode=evaluate", "--workdir=nowhere"], "--workdir=nowhere"),
+        ([QUICK, "--batch_sise=5"], "batch_sise"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_status_1(arguments, words, tmp_path):
+    workdir = [] if "--mode=evaluate" in arguments else [f"--workdir={tmp_path / 'run'}"]
+    assert words in error_line(*arguments, *workdir)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_workdir_gets_one_line(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    assert "cannot be written to" in error_line(QUICK, *TINY, f"--workdir={tmp_path / 'file' / 'run'}")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    return workdir, launch(QUICK, *TINY, f"--workdir={workdir}").stdout
+
+
+def test_training_says_what_it_does_and_leaves_a_complete_run(trained):
+    workdir, output = trained
+    for name in ("devices", "model", "data", "schedule", "batch", "compiled", "workdir"):
+        assert any(line.startswith(name) for line in output.splitlines())
+    assert "[epoch 2/2] train loss" in output
+    assert json.loads((workdir / "config.json").read_text())["num_epochs"] == 2
+    assert (workdir / "classes.txt").read_text().split() == list("0123456789")
+    assert json.loads((workdir / "environment.json").read_text())[0]["packages"]["jax"]
+    assert list(workdir.glob("events.out.tfevents*"))
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["split"] for record in records] == ["train", "test"] * 2
+    assert records[0].keys() >= {"step", "epoch", "loss", "top1", "top5", "lr", "images_per_sec", "data_wait"}
+    assert records[-1]["examples"] == 355
+
+
+def test_a_finished_run_says_so_and_changes_nothing(trained):
+    workdir, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    assert "is finished" in launch(QUICK, *TINY, f"--workdir={workdir}").stdout
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_another_recipe_in_the_same_workdir_is_refused_field_by_field(trained):
+    workdir, _ = trained
+    line = error_line(
+        QUICK, *TINY, f"--workdir={workdir}", "--config.seed=3", "--config.schedule.base_lr=0.5"
+    )
+    assert "config.seed is 3, the run has 0" in line
+    assert "config.schedule.base_lr is 0.5, the run has 0.4" in line
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(64, 1), (1, 8), (37, 3), (1000, 2)])
+def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(trained, batch_size, devices):
+    workdir, _ = trained
+    done = launch(
+        "--mode=evaluate",
+        f"--workdir={workdir}",
+        "--which=last",
+        f"--batch_size={batch_size}",
+        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+    )
+    score = json.loads(done.stdout.splitlines()[-1])
+    logged = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert score["split"] == "test"
+    assert score["examples"] == logged["examples"] == 355
+    assert (score["top1"], score["top5"]) == (logged["top1"], logged["top5"])
+    assert score["loss"] == (
+        logged["loss"] if (batch_size, devices) == (64, 1) else pytest.approx(logged["loss"], rel=1e-5)
+    )
+
+
+def test_restore_gives_the_network_that_was_scored(trained):
+    import jax.numpy as jnp
+
+    import resnet_jax
+    from resnet_jax import data
+
+    workdir, _ = trained
+    model, variables, description = resnet_jax.restore(workdir, "last")
+    source = data.open_source(description.config.data, train=False, seed=0)
+    images, labels = source.take(list(range(len(source))))
+    images = (images / 255 - jnp.array(description.config.data.mean)) / jnp.array(description.config.data.std)
+    logits = model.apply(variables, images.astype(jnp.float32), train=False)
+    hits = int((logits.argmax(-1) == labels).sum())
+    assert hits / len(source) == description.scores["top1"]
+    assert len(description.classes) == 10
+
+
+def test_an_unknown_checkpoint_lists_those_that_exist(trained):
+    workdir, _ = trained
+    assert "--which=7: must be best, last or one of 22, 44" in error_line(
+        "--mode=evaluate", f"--workdir={workdir}", "--which=7"
+    )
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
+    done = launch(
+        QUICK, f"--workdir={tmp_path / 'run'}", expect=1, XLA_FLAGS="--xla_force_host_platform_device_count=7"
+    )
+    assert "config.batch_size = 64: must be divisible by the 7 devices, for example 63" in done.stderr
+
+
+def test_a_boundary_past_the_end_is_one_warning_line(tmp_path):
+    output = launch(
+        QUICK,
+        *TINY,
+        "--config.schedule.name=step",
+        "--config.num_epochs=0.2",
+        f"--workdir={tmp_path / 'run'}",
+    ).stdout
+    assert "schedule.boundaries [30.0, 60.0, 80.0] lie at or past the last epoch" in output
