@@ -20,6 +20,7 @@ from resnet_jax.models.layers import (
     linear_uniform,
     max_pool,
 )
+from resnet_jax.models.scan import scan_blocks
 
 
 class FeatureInfo(NamedTuple):
@@ -55,7 +56,7 @@ class ResNet(nn.Module):
       norm_channel_groups: groups of channels where `norm="group"`.
       conv_bias: whether convolutions have a bias.
       scan_blocks: whether to compile a stage's equal blocks once, as a loop. The parameters, their names and
-        the function are the same; `features` inside blocks are not recorded.
+        the function are the same, but intermediates inside those blocks are not recorded.
       dtype: of the computation, a dtype or its name; statistics, pooling and the classifier are float32 or
         better.
       param_dtype: of the parameters.
@@ -186,11 +187,23 @@ class ResNet(nn.Module):
         return x
 
     def _apply_stage(self, x: jax.Array, stage: int, train: bool) -> jax.Array:
-        before, total = sum(self.stage_sizes[:stage]), sum(self.stage_sizes)
-        for number in range(self.stage_sizes[stage]):
-            rate = self.stochastic_depth * (before + number + 1) / total
-            x = self._block(stage, number)(x, train=train, drop_rate=rate)
+        size = self.stage_sizes[stage]
+        rates = [self._drop_rate(stage, number) for number in range(size)]
+        x = self._block(stage, 0)(x, train=train, drop_rate=rates[0])
+        if self.scan_blocks and size > 2:
+            return self._scan_stage(x, stage, train, rates)
+        for number in range(1, size):
+            x = self._block(stage, number)(x, train=train, drop_rate=rates[number])
         return x
+
+    def _scan_stage(self, x: jax.Array, stage: int, train: bool, rates: Sequence[float]) -> jax.Array:
+        # The first block is apart: its stride or its input channels differ.
+        blocks = [self._block(stage, number) for number in range(1, self.stage_sizes[stage])]
+        return scan_blocks(blocks, x, train=train, drop_rates=rates[1:])
+
+    def _drop_rate(self, stage: int, number: int) -> float:
+        before = sum(self.stage_sizes[:stage])
+        return self.stochastic_depth * (before + number + 1) / sum(self.stage_sizes)
 
     def _block(self, stage: int, number: int) -> ResidualBlock:
         return BLOCKS[self.block](

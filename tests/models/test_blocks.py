@@ -1,0 +1,144 @@
+"""Residual blocks: identity at the start, gradients everywhere, shortcuts A to D, dropped branches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.models import BasicBlock, BottleneckBlock, ResNet
+from resnet_jax.models.blocks import widen_identity
+from resnet_jax.models.layers import average_pool, drop_branch
+
+
+def non_negative(shape=(2, 6, 6, 16), seed=0):
+    return jnp.abs(jax.random.normal(jax.random.key(seed), shape))
+
+
+def start(block, x):
+    variables = jax.jit(lambda x: block.init(jax.random.key(1), x))(x)
+    return variables, jax.jit(block.apply)(variables, x)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
+@pytest.mark.parametrize("kind", [BasicBlock, BottleneckBlock])
+def test_zero_initialised_blocks_start_as_the_identity(kind, version):
+    x = non_negative()
+    block = kind(features=16 if kind is BasicBlock else 4, version=version, se_ratio=0.25)
+    np.testing.assert_array_equal(start(block, x)[1], x)
+
+
+def test_without_normalisation_the_last_kernel_starts_at_zero():
+    x = non_negative()
+    np.testing.assert_array_equal(start(BasicBlock(features=16, norm=None), x)[1], x)
+
+
+@pytest.mark.parametrize("fields", [{"zero_init": False}, {"residual": False}])
+def test_other_blocks_do_not_start_as_the_identity(fields):
+    x = non_negative()
+    assert np.abs(start(BasicBlock(features=16, **fields), x)[1] - x).max() > 0.1
+
+
+def gradients(**fields):
+    model = ResNet(stage_sizes=(1, 1), width=8, stem="small", num_classes=3, **fields)
+    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+
+    def loss(params, stats):
+        logits, _ = model.apply(
+            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+    @jax.jit
+    def both(key):
+        variables = model.init(key, x, train=False)
+        return jax.grad(loss)(variables["params"], variables.get("batch_stats", {}))
+
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(both(jax.random.key(2)))
+    }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"zero_init": False, "version": "v2", "se_ratio": 0.5},
+        {"zero_init": False, "shortcut": "C", "block": "basic"},
+        {"residual": False, "block": "basic"},
+    ],
+)
+def test_gradients_reach_every_parameter(fields):
+
+    dead = [name for name, leaf in gradients(**fields).items() if not np.abs(leaf).max() > 0]
+    assert dead == []
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_option_a_takes_pixels_or_averages_and_adds_zero_channels(pool):
+    x = non_negative((1, 5, 4, 3))
+    y = widen_identity(x, 7, 2, pool=pool)
+    assert y.shape == (1, 3, 2, 7)
+    np.testing.assert_array_equal(y[..., 3:], 0)
+    np.testing.assert_allclose(y[..., :3], average_pool(x, 2) if pool else x[:, ::2, ::2])
+
+
+def test_average_pool_at_an_odd_edge_averages_the_pixels_there_are():
+    x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    np.testing.assert_allclose(average_pool(x, 2)[0, ..., 0], [[2, 3.5], [6.5, 8]])
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "names"),
+    [
+        ("A", set()),
+        ("A_pool", set()),
+        ("B", {"layer2_0/downsample_0"}),
+        ("C", {"layer1_0/downsample_0", "layer2_0/downsample_0", "layer2_1/downsample_0"}),
+        ("D", {"layer2_0/downsample_1"}),
+    ],
+)
+def test_projections_are_where_the_option_puts_them(shortcut, names):
+    model = ResNet(stage_sizes=(1, 2), block="basic", width=8, stem="small", shortcut=shortcut)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False))
+    found = {
+        f"{block}/{layer}"
+        for block, layers in shapes["params"].items()
+        for layer, leaves in layers.items()
+        if "downsample" in layer and "kernel" in leaves
+    }
+    assert found == names
+
+
+def test_a_dropped_branch_is_gone_for_whole_images_and_its_mean_is_kept():
+    branch = jnp.ones((4000, 2, 2, 1))
+    dropped = np.asarray(drop_branch(branch, 0.25, jax.random.key(0)))
+    images = dropped.reshape(4000, 4)
+    assert (images == images[:, :1]).all()
+    np.testing.assert_allclose(np.unique(images), [0, 4 / 3], rtol=1e-6)
+    assert dropped.mean() == pytest.approx(1, abs=0.03)
+
+
+def test_stochastic_depth_and_dropout_act_in_training_only_and_need_their_rng():
+    model = ResNet(
+        stage_sizes=(2,), block="basic", width=8, stem="small", num_classes=3, zero_init=False,
+        stochastic_depth=0.5, dropout=0.5, norm="none",
+    )  # fmt: skip
+    x = non_negative((4, 8, 8, 3))
+    variables = jax.jit(lambda x: model.init(jax.random.key(1), x, train=False))(x)
+    train = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}))
+    assert not np.allclose(train(jax.random.key(0)), train(jax.random.key(1)))
+    plain = model.clone(stochastic_depth=0.0, dropout=0.0)
+    evaluate = jax.jit(lambda x: (model.apply(variables, x), plain.apply(variables, x, train=True)))
+    np.testing.assert_array_equal(*evaluate(x))
+    with pytest.raises(Exception, match="dropout"):
+        model.apply(variables, x, train=True)
+
+
+def test_group_norm_is_the_definition():
+    from resnet_jax.models.layers import GroupNorm
+
+    x = np.random.default_rng(0).normal(3, 2, (2, 4, 5, 6)).astype(np.float32)
+    norm = GroupNorm(groups=3)
+    y = norm.apply(norm.init(jax.random.key(0), x, train=False), x, train=True)
+    grouped = x.reshape(2, 4, 5, 3, 2)
+    mean, var = grouped.mean((1, 2, 4), keepdims=True), grouped.var((1, 2, 4), keepdims=True)
+    np.testing.assert_allclose(y, ((grouped - mean) / np.sqrt(var + 1e-5)).reshape(x.shape), atol=1e-5)

@@ -1,0 +1,60 @@
+"""Equal blocks as a loop: the same parameter tree, outputs, statistics and gradients as one after the other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.models import ResNet
+
+
+@pytest.fixture(scope="module")
+def nets():
+    plain = ResNet(stage_sizes=(4, 3), block="basic", shortcut="A", width=8, stem="small", num_classes=3)
+    scanned = plain.clone(scan_blocks=True)
+    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    variables = jax.jit(lambda key: scanned.init(key, x, train=False))(jax.random.key(0))
+    return plain, scanned, x, variables
+
+
+def test_the_parameter_tree_has_one_entry_a_block(nets):
+    plain, _, x, variables = nets
+    expected = jax.eval_shape(lambda: plain.init(jax.random.key(0), x, train=False))
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables)
+    assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), expected)
+
+
+def test_each_block_is_initialised_by_its_own_key(nets):
+    *_, variables = nets
+    kernels = [variables["params"][f"layer1_{n}"]["conv1"]["kernel"] for n in (1, 2, 3)]
+    assert not np.allclose(kernels[0], kernels[1])
+    assert np.std(kernels[2]) == pytest.approx((2 / (9 * 8)) ** 0.5, rel=0.15)
+
+
+def test_output_statistics_and_gradients_are_those_of_the_plain_loop(nets):
+    plain, scanned, x, variables = nets
+    params = jax.tree.map(lambda leaf: leaf + 0.1, variables["params"])
+
+    def run(model):
+        def loss(params):
+            state = {"params": params, "batch_stats": variables["batch_stats"]}
+            logits, changed = model.apply(state, x, train=True, mutable=["batch_stats"])
+            return jnp.sum(jax.nn.log_softmax(logits)[:, 0]), (logits, changed)
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    for one, other in zip(jax.tree.leaves(run(plain)), jax.tree.leaves(run(scanned)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_dropped_branches_differ_from_block_to_block(nets):
+    _, scanned, x, variables = nets
+    model = scanned.clone(stochastic_depth=0.5)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, variables["params"])
+    state = {"params": params, "batch_stats": variables["batch_stats"]}
+
+    def logits(key):
+        return model.apply(state, x, train=True, mutable=["batch_stats"], rngs={"dropout": key})[0]
+
+    one, other = (jax.jit(logits)(jax.random.key(seed)) for seed in (0, 1))
+    assert not np.allclose(one, other)
