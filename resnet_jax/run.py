@@ -116,13 +116,20 @@ def describe(workdir: epath.PathLike, config: ConfigDict, classes: tuple[str, ..
         workdir.mkdir(parents=True, exist_ok=True)
         starts = workdir / "environment.json"
         entries = json.loads(starts.read_text()) if starts.exists() else []
-        starts.write_text(json.dumps([*entries, _environment()], indent=2) + "\n")
-        (workdir / "config.json").write_text(recipe.to_json(config))
-        (workdir / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        _replace(starts, json.dumps([*entries, _environment()], indent=2) + "\n")
+        _replace(workdir / "config.json", recipe.to_json(config))
+        _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in classes))
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be written to ({error.strerror}): name another"
         ) from error
+
+
+def _replace(path: epath.Path, text: str) -> None:
+    """Writes a file whole or not at all, whenever the process is killed."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def _environment() -> dict[str, Any]:

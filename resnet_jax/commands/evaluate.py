@@ -44,10 +44,10 @@ def evaluate(
         feed = assembly.open_feed(config, loader, mesh, 0, len(loader))
         display.start(f"evaluating step {description.step}", len(loader.source), unit="image")
         step = assembly.eval_step(config, model, loader, mesh)
-        means = score(step, variables, feed, Wishes(interrupts, mesh), display.tick)
+        means, stop = score(step, variables, feed, Wishes(interrupts, mesh), display.tick)
         display.stop()
     if means is None:
-        raise Interrupted(interrupts.stop)
+        raise Interrupted(stop)
     record = {
         "split": loader.source.split,
         "examples": means.examples,

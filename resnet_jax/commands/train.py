@@ -15,23 +15,27 @@ from resnet_jax.errors import UserError
 # SUMMARY
 from resnet_jax.training import schedule
 from resnet_jax.training.display import Display
+from resnet_jax.training.goodput import Goodput
 from resnet_jax.training.interrupts import Interrupts, Wishes
 from resnet_jax.training.logbook import Logbook
 from resnet_jax.training.loop import Loop
+from resnet_jax.training.profile import Trace
 from resnet_jax.training.state import TrainState
 
 
-def train(config: ConfigDict, workdir: str) -> None:
+def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> None:
     """Trains a recipe in a workdir, or goes on with the run that is there.
 
     Args:
       config: a validated recipe.
       workdir: where the run is kept.
+      profile: steps to record a trace of.
 
     Raises:
       UserError: something that the user can mend.
       Interrupted: a signal asked to stop, and the run is saved.
     """
+    goodput = Goodput()
     display = Display(silent=not parallel.is_lead())
     with Interrupts(silent=not parallel.is_lead()) as interrupts:
         config, changes = run.adopt(config, workdir)
@@ -49,7 +53,8 @@ def train(config: ConfigDict, workdir: str) -> None:
         if notes is not None:
             state = checkpoints.restore(step, state)
         wishes = Wishes(interrupts, parts.mesh, parts.config.checkpoint.every_minutes)
-        programs = _compile(parts, state, wishes, interrupts)
+        with goodput.spent("compiling"):
+            programs = _compile(parts, state, wishes, interrupts)
         display.table(_introduction(parts, programs, state, workdir))
         for line in [*changes, *schedule.warnings(parts.config.schedule, parts.config.num_epochs)]:
             display.say(line)
@@ -73,6 +78,8 @@ def train(config: ConfigDict, workdir: str) -> None:
             display=display,
             interrupts=interrupts,
             wishes=wishes,
+            goodput=goodput,
+            trace=Trace(workdir, profile if parallel.is_lead() else range(0)),
         )
         try:
             loop.run(state, notes)
@@ -82,6 +89,7 @@ def train(config: ConfigDict, workdir: str) -> None:
             display.stop()
             checkpoints.close()
             logbook.close()
+            display.say(goodput.line())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Checkpoints on disk: saved behind the training, sealed by a digest, the newest and the best kept."""
 
 import dataclasses
-import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +13,7 @@ from etils import epath
 from resnet_jax import parallel
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field
+from resnet_jax.training import seal, stored
 
 FIELDS = {
     "every_epochs": Field(1.0, "epochs between checkpoints, may be a fraction", above=0),
@@ -21,8 +22,8 @@ FIELDS = {
     "best_metric": Field("top1", "what makes a checkpoint the best", choices=("top1", "top5", "loss")),
 }
 
-DIGEST = "digest.json"
 _TEMPORARY = ".orbax-checkpoint-tmp"
+_REPLACED = ".replaced"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,10 @@ class Checkpoints:
 
     A save runs behind the training. Before orbax commits it by a rename, the SHA-256 of every file goes into
     `digest.json`, so a committed checkpoint can be told from a damaged one. Old ones are removed only after a
-    newer one is committed: the latest `keep` stay, and the best. Every process calls every method.
+    newer one is committed: the latest `keep` stay, and the best.
+
+    The state is the same on every device, so process 0 alone writes: no save waits for another process, and one
+    that fails holds nobody up. Every process reads for itself.
 
     Args:
       directory: where the checkpoints are.
@@ -67,10 +71,8 @@ class Checkpoints:
         self._best_metric = best_metric
         self._say = say
         self._saving: int | None = None
-        self._checkpointer = ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler(),
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
-        )
+        self._arrived = True
+        self._writer: ocp.AsyncCheckpointer | None = None
 
     def steps(self) -> list[int]:
         """Returns the steps of all committed checkpoints, in rising order."""
@@ -80,8 +82,14 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Returns the step of the best scored checkpoint (the first of equals), or None."""
-        scored = [self.notes(step) for step in self.steps()]
-        ranked = [(self._rank(notes.scores), -notes.step) for notes in scored if notes.scores]
+        ranked = []
+        for step in self.steps():
+            try:
+                scores = self.notes(step).scores
+            except (OSError, ValueError, KeyError):
+                continue  # damaged, and no reason to stop while another is sound
+            if scores:
+                ranked.append((self._rank(scores), -step))
         return -max(ranked)[1] if ranked else None
 
     def notes(self, step: int) -> Notes:
@@ -90,24 +98,25 @@ class Checkpoints:
         return Notes(step, saved["scores"], saved["meters"])
 
     def save(self, state: Any, notes: Notes) -> None:
-        """Starts saving; returns once the state is copied off the devices.
+        """Starts saving; returns once the state is copied to the host, so that it may then be donated.
 
         A save that fails is reported through `say`, here or in `poll`, and leaves the older ones alone.
         """
-        self.wait()
-        step = notes.step
+        if not parallel.is_lead():
+            return
+        self._finish()
+        self._saving = notes.step
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if parallel.is_lead():
-                self._remove_unfinished()
-            self._saving = step
-            self._checkpointer.save(
-                self.directory / str(step),
+            self._remove_unfinished()
+            if notes.step in self.steps():
+                self._path(notes.step).rename(self.directory / f"{notes.step}{_REPLACED}")
+            self._open_writer().save(
+                self._path(notes.step),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
+                    state=ocp.args.StandardSave(stored.host_copy(state)),
                     notes=ocp.args.JsonSave({"scores": dict(notes.scores), "meters": dict(notes.meters)}),
                 ),
-                force=step in self.steps(),
             )
         except Exception as error:
             self._report(error)
@@ -117,66 +126,47 @@ class Checkpoints:
         if self._saving is None:
             return
         try:
-            self._checkpointer.check_for_errors()
+            self._writer.check_for_errors()
         except Exception as error:
             self._report(error)
             return
-        if (self.directory / str(self._saving)).exists():
-            self._prune()
+        if (self._path(self._saving) / "commit_success.txt").exists():
+            self._settle()
 
     def wait(self) -> bool:
-        """Waits for the save under way; returns whether the last one arrived."""
-        if self._saving is None:
-            return True
-        try:
-            self._checkpointer.wait_until_finished()
-        except Exception as error:
-            self._report(error)
-            return False
-        self._prune()
-        return True
+        """Waits for the save under way; returns, in every process, whether the last one arrived."""
+        self._finish()
+        return bool(parallel.lead_says(int(self._arrived)))
 
     def newest_sound(self) -> int | None:
-        """Returns the newest checkpoint whose files are as they were written; damaged ones are moved aside."""
+        """Returns the newest checkpoint whose files are as they were written; damaged ones are moved aside.
+
+        Raises:
+          UserError: a damaged one cannot be moved aside.
+        """
         newest = None
-        if parallel.is_lead():
-            for step in reversed(self.steps()):
-                fault = self.fault(step)
-                if fault is None:
-                    newest = step
-                    break
-                self.move_aside(step, fault)
+        if parallel.is_lead() and self.directory.exists():
+            try:
+                self._recover()
+                newest = self._pass_damaged()
+            except OSError as error:
+                raise UserError(
+                    f"{self.directory} holds a damaged checkpoint that cannot be moved aside "
+                    f"({error.strerror or error}): make the directory writable"
+                ) from error
         newest = parallel.lead_says(-1 if newest is None else newest)
         return None if newest < 0 else newest
 
     def fault(self, step: int) -> str | None:
         """Returns what is wrong with a checkpoint's files, or None."""
-        directory = self.directory / str(step)
-        try:
-            expected = json.loads((directory / DIGEST).read_text())
-            for name, digest in expected.items():
-                if _digest(directory / name) != digest:
-                    return f"{name} is not as it was written"
-        except FileNotFoundError as error:
-            return f"{epath.Path(error.filename).name} is missing"
-        except (OSError, ValueError) as error:
-            return f"{DIGEST} cannot be read ({error})"
-        return None
-
-    def move_aside(self, step: int, fault: str) -> None:
-        """Renames a damaged checkpoint to `<step>.damaged`, so that its step can be saved again."""
-        target = self.directory / f"{step}.damaged"
-        if target.exists():
-            target.rmtree()
-        (self.directory / str(step)).rename(target)
-        self._say(f"checkpoint {step} is damaged ({fault}): moved aside as {target.name}")
+        return seal.fault(self._path(step))
 
     def restore(self, step: int, like: Any) -> Any:
         """Reads the state of a checkpoint onto the devices.
 
         Args:
           step: which.
-          like: a tree of `jax.ShapeDtypeStruct` or arrays, with shardings; the number of devices need not be the
+          like: a tree of arrays or `jax.ShapeDtypeStruct`, with shardings; the number of devices need not be the
             one that saved.
 
         Returns:
@@ -185,118 +175,125 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint holds other arrays than `like`; the message lists them.
         """
-        path = self.directory / str(step)
-        differences = compare_shapes(_shapes(like), _shapes(_tree(path / "state")))
-        if differences:
-            raise UserError(f"checkpoint {path} is of another network or optimizer: {'; '.join(differences)}")
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        return self._checkpointer.restore(
-            path, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        )["state"]
+        return stored.read_state(self._path(step), like)
 
     def restore_variables(self, step: int, sharding: jax.sharding.Sharding) -> dict[str, Any]:
         """Reads the parameters and statistics alone, placed as `sharding` says; needs no network or optimizer."""
-        path = self.directory / str(step) / "state"
-        tree = _tree(path)
-        wanted = {
-            name: jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree[name]
-            )
-            for name in ("params", "batch_stats")
-        }
-        return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
-            path,
-            args=ocp.args.PyTreeRestore(
-                item=wanted,
-                partial_restore=True,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-            ),
-        )
+        return stored.read_variables(self._path(step), sharding)
 
-    def close(self) -> bool:
-        """Waits for the save under way and frees the threads; returns whether the last save arrived."""
-        arrived = self.wait()
-        self._checkpointer.close()
-        return arrived
+    def close(self) -> None:
+        """Waits for the save under way and frees the threads; no other process need come along."""
+        self._finish()
+        if self._writer is not None:
+            self._writer.close()
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
         """Whether `scores` beat `best` by the run's metric; NaN beats nothing."""
         return best is None or self._rank(scores) > self._rank(best)
 
+    def _path(self, step: int) -> epath.Path:
+        return self.directory / str(step)
+
     def _rank(self, scores: Mapping[str, float]) -> float:
         score = scores[self._best_metric]
         return -score if self._best_metric == "loss" else score
 
+    def _open_writer(self) -> ocp.AsyncCheckpointer:
+        if self._writer is None:
+            _hush_orbax()
+            options = stored.alone()
+            self._writer = ocp.AsyncCheckpointer(
+                ocp.CompositeCheckpointHandler(
+                    composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+                ),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+                multiprocessing_options=options,
+            )
+        return self._writer
+
     def _seal(self) -> None:
-        """Writes the digest into the finished but not yet committed directory; runs in orbax's thread."""
+        """Seals the finished but not yet committed directory; runs in orbax's thread."""
         unfinished = f"{self._saving}{_TEMPORARY}"
         directories = [path for path in self.directory.iterdir() if path.name.startswith(unfinished)]
-        directory = directories[0] if directories else self.directory / str(self._saving)
-        digests = {str(path.relative_to(directory)): _digest(path) for path in _files(directory)}
-        (directory / DIGEST).write_text(json.dumps(digests, indent=1))
+        # On a bucket orbax writes in place and commits by a file.
+        seal.seal(directories[0] if directories else self._path(self._saving))
 
-    def _prune(self) -> None:
-        self._saving = None
-        if not parallel.is_lead():
+    def _finish(self) -> None:
+        """Waits for the save under way, if there is one, and reports how it ended."""
+        if self._saving is None:
             return
+        try:
+            self._writer.wait_until_finished()
+        except Exception as error:
+            self._report(error)
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Takes note that the save has arrived, and removes what it makes superfluous."""
+        step, self._saving, self._arrived = self._saving, None, True
         steps = self.steps()
         kept = {*steps[-self._keep :], self.best_step()}
-        for step in steps:
-            if step not in kept:
-                (self.directory / str(step)).rmtree()
+        try:
+            for old in [
+                self.directory / f"{step}{_REPLACED}",
+                *(self._path(s) for s in steps if s not in kept),
+            ]:
+                if old.exists():
+                    # Renamed first: a removal that is cut short leaves no checkpoint that looks whole.
+                    old.rename(self.directory / f"{old.name}{_TEMPORARY}-removed")
+            self._remove_unfinished()
+        except OSError as error:
+            self._say(f"old checkpoints in {self.directory} cannot be removed ({error.strerror or error})")
 
     def _report(self, error: Exception) -> None:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        step, self._saving, self._arrived = self._saving, None, False
         self._say(
-            f"saving checkpoint {self._saving} to {self.directory} failed ({reason}): "
+            f"saving checkpoint {step} to {self.directory} failed ({_reason(error)}): "
             "free space or mend permissions; training goes on and saves again at the next occasion"
         )
-        self._saving = None
+        try:
+            self._recover()
+            self._remove_unfinished()
+        except OSError:
+            return  # the same trouble, already told
+
+    def _recover(self) -> None:
+        """Brings back a checkpoint that was set aside for a successor which never came."""
+        for path in list(self.directory.iterdir()):
+            if path.name.endswith(_REPLACED):
+                original = self.directory / path.name.removesuffix(_REPLACED)
+                if not original.exists():
+                    path.rename(original)
 
     def _remove_unfinished(self) -> None:
-        for path in self.directory.iterdir():
+        for path in list(self.directory.iterdir()):
             if _TEMPORARY in path.name:
                 path.rmtree()
 
-
-def _tree(path: epath.Path) -> Any:
-    """Returns the saved tree with a description of each array in its place."""
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler()).metadata(path).item_metadata.tree
-
-
-def _files(directory: epath.Path) -> list[epath.Path]:
-    """Returns the files below a directory that hold the checkpoint's content."""
-    found = []
-    for path in sorted(directory.iterdir()):
-        if path.is_dir():
-            found += _files(path)
-        elif path.name not in (DIGEST, "commit_success.txt", "_CHECKPOINT_METADATA"):
-            found.append(path)
-    return found
+    def _pass_damaged(self) -> int | None:
+        for step in reversed(self.steps()):
+            fault = self.fault(step)
+            if fault is None:
+                return step
+            target = self.directory / f"{step}.damaged"
+            if target.exists():
+                target.rmtree()
+            self._path(step).rename(target)
+            self._say(f"checkpoint {step} is damaged ({fault}): moved aside as {target.name}")
+        return None
 
 
-def _digest(path: epath.Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _hush_orbax() -> None:
+    """Keeps orbax from logging the traceback of a failed save, which `Checkpoints` says in a line."""
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
-def _shapes(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): (
-            f"{jax.numpy.dtype(leaf.dtype).name}[{', '.join(map(str, leaf.shape))}]"
-        )
-        for path, leaf in leaves
-    }
-
-
-def compare_shapes(expected: Mapping[str, str], found: Mapping[str, str], most: int = 5) -> list[str]:
-    """Returns a clause for each array that differs in name, type or shape, the first `most` of them."""
-    clauses = []
-    for name in sorted({*expected, *found}):
-        if expected.get(name) != found.get(name):
-            clauses.append(f"{name} is {found.get(name, 'absent')}, expected {expected.get(name, 'none')}")
-    return clauses[:most] + ([f"and {len(clauses) - most} more"] if len(clauses) > most else [])
+def _reason(error: BaseException) -> str:
+    """Returns the line of an error that says most: that of the failing system call, where there is one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

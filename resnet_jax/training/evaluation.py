@@ -28,7 +28,7 @@ def evaluate(
     feed: Feed,
     wishes: Wishes,
     tick: Callable[[int], None] = lambda examples: None,
-) -> Means | None:
+) -> tuple[Means | None, int]:
     """Scores all of a loader's examples.
 
     Args:
@@ -39,21 +39,22 @@ def evaluate(
       tick: called with the number of examples of each batch that is done.
 
     Returns:
-      The sums over the split, or None when it was stopped.
+      The sums over the split and 0; or, when it was stopped, None and the exit status asked for.
     """
     means = Means()
 
-    def settle(metrics) -> bool:
+    def settle(metrics) -> int:
         metrics = jax.device_get(metrics)
         means.add(metrics.sums)
         tick(int(metrics.sums["examples"]))
-        return not metrics.wishes[0]
+        return wishes.agreed(metrics.wishes)[0]
 
     before = None
     with feed:
         for _, batch in feed:
             metrics = eval_step(variables, batch, wishes.array())
-            if before is not None and not settle(before):
-                return None
+            if before is not None and (stop := settle(before)):
+                return None, stop
             before = metrics
-    return means if settle(before) else None
+    stop = settle(before)
+    return (None, stop) if stop else (means, 0)

@@ -32,15 +32,18 @@ class Interrupts:
     first step, a signal ends the process at once, as a second SIGINT does at any time. Enter it after
     `jax.distributed.initialize`, which installs handlers of its own, and in the main thread.
 
+    Args:
+      silent: say nothing; for all processes but one.
+
     Attributes:
       stop: the exit status asked for, or 0.
       nothing_to_lose: whether stopping now would lose no step.
     """
 
-    def __init__(self, say: Callable[[str], None] = print):
+    def __init__(self, silent: bool = False):
         self.stop = 0
         self.nothing_to_lose = True
-        self._say = say
+        self._silent = silent
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -61,8 +64,13 @@ class Interrupts:
             self.stop = EXIT_STATUS[number]
             self._say(
                 f"{name}: saving, then stopping; the same command resumes"
-                + "; again to stop now" * (number == 2)
+                + "; again to stop now" * (number == signal.SIGINT)
             )
+
+    def _say(self, line: str) -> None:
+        # The signal may have come in the middle of a print, which Python does not let us enter again.
+        if not self._silent:
+            os.write(1, f"{line}\n".encode())
 
     def patiently(self, work: Callable[[], Result]) -> Result:
         """Runs long work that holds the main thread, such as a compilation, so that signals are still handled."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-TIMES = ("images_per_sec", "data_wait")
+TIMES = ("images_per_sec", "data_wait", "step_ms_p50", "step_ms_p95", "device_gib")
 """The entries of a line that differ between two runs of the same recipe."""
 
 

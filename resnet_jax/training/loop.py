@@ -1,7 +1,6 @@
 """The training loop: steps, evaluations, checkpoints and the log, in an order that a resume can repeat."""
 
 import dataclasses
-import signal
 import time
 from collections.abc import Callable
 
@@ -11,9 +10,12 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints, Notes
 from resnet_jax.training.display import Display
 from resnet_jax.training.evaluation import Feed, evaluate
-from resnet_jax.training.interrupts import EXIT_STATUS, Interrupted, Interrupts, Wishes
+from resnet_jax.training.goodput import STEPS, Goodput
+from resnet_jax.training.interrupts import Interrupted, Interrupts, Wishes
 from resnet_jax.training.logbook import Logbook
 from resnet_jax.training.metrics import Means
+from resnet_jax.training.pace import Pace
+from resnet_jax.training.profile import Trace
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Metrics
 
@@ -74,6 +76,8 @@ class Loop:
       eval_split: the split's name in the log.
       checkpoints, logbook, display: where things go.
       interrupts, wishes: requests to stop or to save.
+      goodput: adds up where the time goes.
+      trace: records some of the steps.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class Loop:
         display: Display,
         interrupts: Interrupts,
         wishes: Wishes,
+        goodput: Goodput,
+        trace: Trace,
     ):
         self._plan = plan
         self._train_step, self._eval_step = train_step, eval_step
@@ -97,6 +103,7 @@ class Loop:
         self._eval_split = eval_split
         self._checkpoints, self._logbook, self._display = checkpoints, logbook, display
         self._interrupts, self._wishes = interrupts, wishes
+        self._goodput, self._trace = goodput, trace
         self._epoch, self._window = Means(), Means()
         self._scores: dict[str, float] = {}
         self._best: dict[str, float] | None = None
@@ -126,27 +133,42 @@ class Loop:
                 self._visit(step, state)
         if step < self._plan.total_steps:
             with self._open_feed(step, self._plan.total_steps) as feed:
-                state = self._steps(step, state, feed)
-        if not self._checkpoints.wait():
+                pace = Pace(feed)
+                try:
+                    with self._goodput.spent(STEPS):
+                        state = self._steps(step, state, feed, pace)
+                finally:
+                    self._trace.stop()
+                    self._goodput.waited(feed.wait)
+                    if line := pace.line():
+                        self._display.say(line)
+        with self._goodput.spent("saving"):
+            arrived = self._checkpoints.wait()
+        if not arrived:
             raise UserError(
                 f"the last checkpoint could not be written to {self._checkpoints.directory}: see above"
             )
         return state
 
-    def _steps(self, step: int, state: TrainState, feed: Feed) -> TrainState:
-        pace = Pace(feed)
+    def _steps(self, step: int, state: TrainState, feed: Feed, pace: Pace) -> TrainState:
         self._display.start("training", self._plan.total_steps, step)
         before: Metrics | None = None
         for _, batch in feed:
+            self._trace.before(step)
             state, metrics = self._train_step(state, batch, self._wishes.array())
             step += 1
             self._interrupts.nothing_to_lose = False
-            agreed = self._settle(step - 1, before, pace)
+            told = self._settle(step - 1, before, pace)
             before = metrics
-            stop, save = self._wishes.agreed(agreed)
-            if stop or save or self._plan.pauses_at(step):
-                self._settle(step, before, pace)
+            stop, save = self._wishes.agreed(told)
+            if stop or save or self._plan.pauses_at(step) or self._trace.is_over(step - 1):
+                told = self._settle(step, before, pace)
                 before = None
+                stop, save = (
+                    max(old, new) for old, new in zip((stop, save), self._wishes.agreed(told), strict=True)
+                )
+                if self._trace.is_over(step - 1):
+                    self._trace.stop()
                 if self._plan.logs_at(step):
                     self._log(step, pace)
                 self._visit(step, state, save=save, stop=stop)
@@ -155,12 +177,13 @@ class Loop:
         self._display.stop()
         return state
 
-    def _settle(self, step: int, metrics: Metrics | None, pace: "Pace"):
+    def _settle(self, step: int, metrics: Metrics | None, pace: Pace):
         """Reads the metrics of a step that was started earlier; returns its wishes."""
         if metrics is None:
             return None
         metrics = jax.device_get(metrics)
         if not metrics.sound:
+            self._checkpoints.wait()
             raise UserError(
                 f"loss or gradients are not finite at step {step} (epoch {self._plan.epoch(step):g}): lower "
                 "config.schedule.base_lr or lengthen config.schedule.warmup_epochs; the last good checkpoint is "
@@ -172,7 +195,7 @@ class Loop:
         self._epoch.add(metrics.sums)
         self._window.add(metrics.sums)
         self._rate = float(metrics.rate)
-        pace.examples += self._plan.batch_size
+        pace.settled(self._plan.batch_size)
         means = self._window.means()
         self._display.tick(
             numbers={
@@ -185,7 +208,7 @@ class Loop:
         )
         return metrics.wishes
 
-    def _log(self, step: int, pace: "Pace") -> None:
+    def _log(self, step: int, pace: Pace) -> None:
         """Writes the line of the steps since the last one."""
         self._logbook.write(
             {
@@ -194,8 +217,7 @@ class Loop:
                 "split": "train",
                 **self._window.means(),
                 "lr": self._rate,
-                "images_per_sec": round(pace.images_per_sec(), 1),
-                "data_wait": round(pace.data_wait(), 4),
+                **pace.record(),
             }
         )
         self._window = Means()
@@ -207,12 +229,15 @@ class Loop:
             stop = self._evaluate(step, state)
         if save or stop or self._plan.saves_at(step) or self._is_best:
             meters = {"epoch": self._epoch.as_dict(), "window": self._window.as_dict(), "best": self._best}
-            self._checkpoints.save(state, Notes(step, self._scores, meters))
+            with self._goodput.spent("saving"):
+                self._checkpoints.save(state, Notes(step, self._scores, meters))
             self._wishes.saved()
             self._is_best = False
         if stop:
             self._display.stop()
-            if not self._checkpoints.wait():
+            with self._goodput.spent("saving"):
+                arrived = self._checkpoints.wait()
+            if not arrived:
                 raise UserError(f"stopped, and the checkpoint of step {step} could not be written: see above")
             self._display.say(f"saved step {step}; the same command resumes")
             raise Interrupted(stop)
@@ -220,9 +245,10 @@ class Loop:
     def _evaluate(self, step: int, state: TrainState) -> int:
         """Scores the evaluation split and writes it down; returns the exit status if a signal came instead."""
         began = time.monotonic()
-        means = evaluate(self._eval_step, state.variables, self._open_eval_feed(), self._wishes)
+        with self._goodput.spent("evaluating"):
+            means, stop = evaluate(self._eval_step, state.variables, self._open_eval_feed(), self._wishes)
         if means is None:
-            return self._interrupts.stop or EXIT_STATUS[signal.SIGTERM]
+            return stop
         record = {"step": step, "epoch": self._plan.epoch(step), "split": self._eval_split, **means.means()}
         record |= {"examples": means.examples}
         self._scores = means.means()
@@ -239,27 +265,3 @@ class Loop:
             f"· {self._speed:.0f} images/s"
         )
         return 0
-
-
-class Pace:
-    """Speed and waiting since the last line of the log.
-
-    Attributes:
-      examples: images of the settled steps.
-    """
-
-    def __init__(self, feed: Feed):
-        self._feed = feed
-        self.restart()
-
-    def restart(self) -> None:
-        self.examples = 0
-        self._began = time.monotonic()
-        self._waited = self._feed.wait
-
-    def images_per_sec(self) -> float:
-        return self.examples / max(time.monotonic() - self._began, 1e-9)
-
-    def data_wait(self) -> float:
-        """Returns the share of the time that was spent waiting for data."""
-        return (self._feed.wait - self._waited) / max(time.monotonic() - self._began, 1e-9)

@@ -1,0 +1,137 @@
+"""A run that is broken off and started again ends like an undisturbed one, bit for bit, through `launch.py`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import run
+from resnet_jax.training.logbook import TIMES
+
+ROOT = Path(__file__).parents[1]
+RECIPE = (
+    "--config=configs/quickstart.py",
+    "--config.model.width=4",
+    "--config.model.stage_sizes=1,1",
+    "--config.schedule.warmup_epochs=0.5",
+    "--config.num_epochs=3",
+    "--config.log_every_steps=9",
+    "--config.checkpoint.every_epochs=0.5",
+    "--config.data.flip=True",
+)
+STEPS = 66
+
+
+def command(program, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def launch(workdir, *more):
+    done = command(["launch.py"], *RECIPE, f"--workdir={workdir}", *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def strike(workdir, moment, number, signals, *more):
+    return command(["tests/strike.py", moment, str(number), signals], *RECIPE, f"--workdir={workdir}", *more)
+
+
+def log(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def final(workdir):
+    _, variables, description = run.restore(workdir, "last")
+    return description.step, jax.tree.map(np.asarray, variables)
+
+
+def assert_equals(workdir, straight):
+    step, variables = final(workdir)
+    expected_step, expected = final(straight)
+    assert step == expected_step
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    assert log(workdir) == log(straight)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight")
+    done = launch(workdir)
+    assert "goodput: " in done.stdout
+    assert "step time: median" in done.stdout
+    assert "WARNING" not in done.stderr
+    return workdir
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "signals", "status"),
+    [
+        ("step", 40, "SIGKILL", -9),
+        ("seal", 2, "SIGKILL", -9),
+        ("step", 31, "SIGTERM", 143),
+        ("evaluate", 1, "SIGTERM", 143),
+        ("seal", 3, "SIGUSR1", 143),
+        ("step", 9, "SIGINT", 130),
+    ],
+)
+def test_a_broken_run_ends_like_an_undisturbed_one(straight, tmp_path, moment, number, signals, status):
+    broken = strike(tmp_path, moment, number, signals)
+    assert broken.returncode == status, broken.stdout + broken.stderr
+    assert "Traceback" not in broken.stderr
+    if status > 0:
+        assert f"{signals}: saving, then stopping" in broken.stdout
+        assert "the same command resumes" in broken.stdout.splitlines()[-3]
+    again = launch(tmp_path)
+    assert "going on from step" in again.stdout
+    assert_equals(tmp_path, straight)
+
+
+def test_sigterm_is_obeyed_within_one_step(tmp_path):
+    stopped = strike(tmp_path, "step", 31, "SIGTERM")
+    # Wishes are also fed to the two programs when they are compiled, and to six batches of evaluation after step 22.
+    assert f"saved step {31 - 2 - 6}; " in stopped.stdout
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
+    done = strike(tmp_path, "step", 15, "SIGINT+SIGINT")
+    assert done.returncode == 130
+    assert done.stdout.splitlines()[-1] == "SIGINT: stopping now"
+    assert "saved step" not in done.stdout
+
+
+def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_it_used(straight, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    arrays = max((workdir / "checkpoints" / "66" / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrays.write_bytes(content)
+    (workdir / "checkpoints" / "77.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    again = launch(workdir)
+    assert "checkpoint 66 is damaged (state/" in again.stdout
+    assert "moved aside as 66.damaged" in again.stdout
+    assert "going on from step 55" in again.stdout
+    assert not (workdir / "checkpoints" / "77.orbax-checkpoint-tmp").exists()
+    assert_equals(workdir, straight)
+
+
+def test_before_the_first_step_a_signal_ends_the_run_at_once(tmp_path):
+    done = strike(tmp_path, "compile", 1, "SIGTERM")
+    assert done.returncode == 143
+    assert done.stdout.splitlines()[-1] == "SIGTERM: stopping now"
+    assert not (tmp_path / "checkpoints").exists()
