@@ -4,6 +4,7 @@ import functools
 import gzip
 import io
 import pathlib
+import pickle
 import struct
 
 import numpy as np
@@ -168,3 +169,57 @@ def _masked_crc(data: bytes) -> bytes:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
     crc ^= 0xFFFFFFFF
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def folder_tree(root: pathlib.Path, splits: dict[str, dict[str, list[bytes]]]) -> None:
+    """Writes root/split/class/image_0000.jpg ...; a split called "" puts the classes into `root` itself."""
+    for split, classes in splits.items():
+        for name, images in classes.items():
+            (root / split / name).mkdir(parents=True)
+            for number, image in enumerate(images):
+                (root / split / name / f"image_{number:04d}.jpg").write_bytes(image)
+
+
+def cifar_directory(
+    root: pathlib.Path, form: str = "binary", classes: int = 10, per_file: int = 6
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Writes CIFAR-10's or CIFAR-100's files, binary or Python, of random pixels.
+
+    Args:
+      root: the directory.
+      form: "binary" or "python".
+      classes: 10 or 100.
+      per_file: examples a file.
+
+    Returns:
+      split -> (images uint8 [n, 32, 32, 3], labels int [n]).
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    draws = np.random.default_rng(1)
+    files = {10: {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}}.get(
+        classes, {"train": ["train"], "test": ["test"]}
+    )
+    names = [f"class{i}" for i in range(classes)]
+    content = {}
+    for split, listed in files.items():
+        parts = []
+        for file in listed:
+            pixels = draws.integers(0, 256, (per_file, 3072), np.uint8)
+            labels = draws.integers(0, classes, per_file)
+            if form == "binary":
+                ahead = [labels[:, None]] if classes == 10 else [labels[:, None] // 5, labels[:, None]]
+                np.hstack([*ahead, pixels]).astype(np.uint8).tofile(root / f"{file}.bin")
+            else:
+                key = b"labels" if classes == 10 else b"fine_labels"
+                (root / file).write_bytes(pickle.dumps({b"data": pixels, key: labels.tolist()}, protocol=2))
+            parts.append((pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels))
+        content[split] = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+    if form == "binary":
+        (root / ("batches.meta.txt" if classes == 10 else "fine_label_names.txt")).write_text(
+            "\n".join(names)
+        )
+    else:
+        key = b"label_names" if classes == 10 else b"fine_label_names"
+        meta = {key: [name.encode() for name in names]}
+        (root / ("batches.meta" if classes == 10 else "meta")).write_bytes(pickle.dumps(meta, protocol=2))
+    return content

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from resnet_jax.data import digits, idx, splits, synthetic, tfds
+from resnet_jax.data import cifar, digits, folder, idx, shards, splits, synthetic, tfds
 from resnet_jax.data.augment import make_augment
 from resnet_jax.data.feed import Feed
 from resnet_jax.data.loader import Loader
@@ -11,7 +11,14 @@ from resnet_jax.data.source import ArraySource, Source
 
 __all__ = ["FIELDS", "Feed", "Loader", "Source", "check", "make_augment", "open_source"]
 
-_OPENERS = {"digits": digits.open_split, "idx": idx.open_split, "synthetic": synthetic.open_split}
+_OPENERS = {
+    "cifar": cifar.open_split,
+    "digits": digits.open_split,
+    "folder": folder.open_split,
+    "idx": idx.open_split,
+    "shards": shards.open_split,
+    "synthetic": synthetic.open_split,
+}
 
 
 def open_source(config: Any, train: bool, seed: int) -> Source:

@@ -1,8 +1,8 @@
 """Encoded files, on the host, one at a time: bytes in, uint8 pixels of the asked size out.
 
 Every resize is Pillow's bilinear filter with antialiasing (the filter's support grows with the reduction), as
-torchvision's transforms use it. JPEG goes through libjpeg-turbo; what that refuses, and every other format, goes
-to Pillow, and what Pillow refuses is corrupt.
+torchvision's transforms use it. JPEG goes through libjpeg-turbo; what that refuses, and every other format,
+goes to Pillow, and what Pillow refuses is corrupt.
 """
 
 import io
@@ -56,6 +56,21 @@ def whole(encoded: bytes | np.ndarray, shape: tuple[int, int, int], where: str) 
     return pixels
 
 
+def rgb(encoded: bytes, where: str) -> Image.Image:
+    """Decodes an image whole, at its own size, to Pillow's mode RGB.
+
+    Args:
+      encoded: a file's bytes.
+      where: the file and record, for the message.
+
+    Raises:
+      CorruptImageError: the bytes are no image.
+    """
+    head = _fast_header(encoded)
+    pixels = jpeg.rows(encoded, head, head.height, 1) if head else None
+    return _open(encoded, "RGB", where) if pixels is None else Image.fromarray(pixels)
+
+
 def part(
     encoded: bytes | np.ndarray, size: int, choose: Choice, where: str, finest: float = 1.0
 ) -> np.ndarray:
@@ -77,8 +92,8 @@ def part(
     """
     if isinstance(encoded, np.ndarray):
         return _resized(encoded, choose(*encoded.shape[:2]), size)
-    head = jpeg.header(encoded)
-    if head and head.upright and head.channels in (1, 3) and head.height * head.width <= _MOST_PIXELS:
+    head = _fast_header(encoded)
+    if head:
         top, left, height, width = choose(head.height, head.width)
         reduction = _reduction(min(height, width), size * finest)
         stop = top + height + _reach(height, size)
@@ -87,6 +102,13 @@ def part(
             return _resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
     image = _open(encoded, "RGB", where)
     return _array(_resize(image, choose(image.height, image.width), size))
+
+
+def _fast_header(encoded: bytes) -> jpeg.Header | None:
+    """Returns the header of a JPEG that libjpeg-turbo turns into upright RGB by itself, else None."""
+    head = jpeg.header(encoded)
+    usual = head and head.upright and head.channels in (1, 3) and head.height * head.width <= _MOST_PIXELS
+    return head if usual else None
 
 
 def _reduction(side: float, least: float) -> int:

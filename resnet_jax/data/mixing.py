@@ -63,7 +63,8 @@ def _draw(key, height, width, mixup_alpha, cutmix_alpha, probability, cutmix_sha
         cuts = choose < cutmix_share
     else:
         cuts = jnp.asarray(cutmix_alpha > 0)
-    # Drawn with one compiled sampler, of the alpha that is in force: it is the step's slowest part to compile.
+    # Drawn with one compiled sampler, of the alpha that is in force: it is the step's slowest part to
+    # compile.
     alpha = jnp.where(cuts, np.float32(cutmix_alpha), np.float32(mixup_alpha))
     kept = jax.random.beta(share_key, alpha, alpha, dtype=np.float32)
     box, outside = _box(height, width, kept, down, right)

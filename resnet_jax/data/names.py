@@ -4,7 +4,7 @@ import pathlib
 
 from resnet_jax.errors import UserError, nearest
 
-OWN = ("digits", "idx", "synthetic")
+OWN = ("cifar", "digits", "folder", "idx", "shards", "synthetic")
 
 
 def check(name: str, directory: str | None) -> None:

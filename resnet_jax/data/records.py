@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import pathlib
+import resource
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ class Records:
                 f"{missing[0]}: missing ({len(missing)} of {len(paths)} shards are); copy or prepare "
                 f"the data again"
             )
+        _allow_open_files(len(paths))
         self._paths, self._lengths, self._open = list(paths), list(lengths), open_shard
         self._ends = list(itertools.accumulate(lengths))
         self._shards: list[Any] = [None] * len(paths)
@@ -77,6 +79,16 @@ class Records:
                     )
                 self._shards[number] = shard
             return self._shards[number]
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises the soft limit of open files where it is lower than shards need; the hard limit stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Twice, because training and evaluation read side by side, and some for everything else.
+    needed = 2 * count + 256
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 class ArrayRecordShard:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import decode, splits
+from resnet_jax.data import decode, imagenet, splits
 from resnet_jax.data.records import ArrayRecordShard, Records
 from resnet_jax.data.source import ArraySource, Example, Moments, Source, check_labels, measure
+from resnet_jax.data.tfrecord import TfrecordShard
 from resnet_jax.errors import UserError
 
 # Sets whose decoded images take no more than this are decoded once and kept.
 _IN_MEMORY_BYTES = 1 << 30
-_OPENERS = {"array_record": ArrayRecordShard}
+_OPENERS = {"array_record": ArrayRecordShard, "tfrecord": TfrecordShard}
 
 
 class TfdsSource(Source):
@@ -32,7 +33,7 @@ class TfdsSource(Source):
         self.name, self.split = name, split
         features = builder.info.features
         self._image, self._label = _keys(name, features, builder.info.supervised_keys)
-        self.classes = tuple(features[self._label].names)
+        self.classes = imagenet.readable(features[self._label].names)
         shape = features[self._image].shape
         self.image_shape = tuple(shape) if None not in shape else None
         self._records = _records(builder, split)

@@ -1,0 +1,78 @@
+"""`--mode=prepare`: packs a folder, a TFDS directory or ImageNet's tars into shards."""
+
+import pathlib
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from resnet_jax import data
+from resnet_jax.data import tars
+from resnet_jax.data.prepare import prepare
+from resnet_jax.errors import UserError
+
+TARS = "imagenet_tars"
+
+
+def run(
+    name: str,
+    data_dir: str | None,
+    output_dir: str,
+    *,
+    splits: Sequence[str] = (),
+    short_side: int | None = None,
+    quality: int = 90,
+    shard_examples: int = 4096,
+    num_threads: int | None = None,
+    eval_fraction: float | None = None,
+) -> None:
+    """Prepares shards and prints what they hold; the same command goes on where it was interrupted.
+
+    Args:
+      name: what to read: "folder", a TFDS name, "shards", or "imagenet_tars" (ILSVRC2012_img_train.tar and
+        ILSVRC2012_img_val.tar in one directory).
+      data_dir: where that is.
+      output_dir: where the shards go.
+      splits: the splits to pack, parts of them too; none: the source's own for training and evaluation.
+      short_side, quality, shard_examples, num_threads: as `data.prepare.prepare` takes them.
+      eval_fraction: as `config.data.eval_fraction`.
+
+    Raises:
+      UserError: a value is out of range, the source cannot be read, or the disk is full.
+    """
+    for flag, value, low, high in (
+        ("short_side", short_side, 16, 8192),
+        ("quality", quality, 1, 100),
+        ("shard_examples", shard_examples, 1, 1 << 24),
+        ("num_threads", num_threads, 1, 1024),
+    ):
+        if value is not None and not low <= value <= high:
+            raise UserError(f"--{flag}={value}: must be within {low}..{high}")
+    sources = {}
+    for train, split in [(None, split) for split in splits] or [(True, None), (False, None)]:
+        source = _open(name, data_dir, eval_fraction, train, split)
+        sources[source.split.partition("[")[0]] = source
+    total = sum(map(len, sources.values()))
+    with tqdm(total=total, unit=" images", smoothing=0) as bar:
+        counts = prepare(
+            sources,
+            pathlib.Path(output_dir),
+            short_side=short_side,
+            quality=quality,
+            shard_examples=shard_examples,
+            num_threads=num_threads,
+            advance=bar.update,
+        )
+    held = ", ".join(f"{count} {split}" for split, count in counts.items())
+    print(f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}")
+
+
+def _open(
+    name: str, data_dir: str | None, eval_fraction: float | None, train: bool | None, split: str | None
+) -> data.Source:
+    config = ConfigDict({field: entry.default for field, entry in data.FIELDS.items()}, type_safe=False)
+    config.update(name=name, dir=data_dir, eval_fraction=eval_fraction, train_split=split)
+    if name == TARS:
+        return tars.open_split(config, split, train is not False)
+    data.check(config)
+    return data.open_source(config, train is not False, seed=0)

@@ -1,0 +1,234 @@
+"""Packs a source of encoded images into shards, shrunk if asked: parallel, resumable, verified."""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from resnet_jax.data import decode, shards
+from resnet_jax.data.records import ArrayRecordShard
+from resnet_jax.data.source import Source
+from resnet_jax.errors import UserError
+
+_PLAN = "plan.json"
+
+
+def prepare(
+    sources: dict[str, Source],
+    output: pathlib.Path,
+    *,
+    short_side: int | None = None,
+    quality: int = 90,
+    shard_examples: int = 4096,
+    num_threads: int | None = None,
+    advance: Callable[[int], None] = lambda examples: None,
+) -> dict[str, int]:
+    """Writes shards of `sources` into a directory.
+
+    A shard appears under its name only when it is complete, with its checksum beside it; started again, the
+    same command goes on with those that are missing. The index, without which nothing reads the directory,
+    comes last, after every shard's number of records has been held against the source's.
+
+    Args:
+      sources: split name -> source of encoded images; all with the same classes.
+      output: the directory.
+      short_side: images whose short side is longer are resized to it (Pillow's Lanczos filter) and encoded
+        as JPEG, 4:2:0; None and shorter ones keep their files to the byte.
+      quality: of those JPEGs, 1 to 100.
+      shard_examples: examples a shard.
+      num_threads: None is one a core.
+      advance: called with the number of examples finished since the last call.
+
+    Returns:
+      split -> number of examples.
+
+    Raises:
+      UserError: a source is not of encoded images, an image is corrupt, the disk is full, or `output` holds
+        the start of another preparation.
+    """
+    work = _Work(sources, output, _plan(sources, short_side, quality, shard_examples), advance)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        _adopt(output, work.plan)
+        jobs = [
+            (split, number)
+            for split, source in sources.items()
+            for number in range(-(-len(source) // shard_examples))
+        ]
+        with ThreadPoolExecutor(num_threads or decode.cores()) as pool:
+            try:
+                for done in as_completed([pool.submit(_shard, work, *job) for job in jobs]):
+                    done.result()
+            except BaseException:
+                work.given_up.set()
+                raise
+        return _finish(work, jobs)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space and run the same command again; finished shards are kept"
+        reason = (
+            f"{error.strerror}; {remedy}" if full else f"{error.strerror}; check the path and its permissions"
+        )
+        raise UserError(f"{error.filename or output}: {reason}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    sources: dict[str, Source]
+    output: pathlib.Path
+    plan: dict[str, Any]
+    advance: Callable[[int], None]
+    given_up: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+
+def _plan(
+    sources: dict[str, Source], short_side: int | None, quality: int, shard_examples: int
+) -> dict[str, Any]:
+    for split, source in sources.items():
+        if source.image_shape is not None:
+            raise UserError(
+                f"config.data.name = {source.name!r}: its {split} images are pixels in memory and need "
+                f"no shards"
+            )
+    classes = {source.classes for source in sources.values()}
+    if len(classes) != 1:
+        raise UserError(f"the splits {', '.join(sources)} have different classes; prepare them apart")
+    return {
+        "format": shards.FORMAT,
+        "source": next(iter(sources.values())).name,
+        "short_side": short_side,
+        "quality": quality if short_side else None,
+        "shard_examples": shard_examples,
+        "examples": {split: len(source) for split, source in sources.items()},
+        "classes": list(classes.pop()),
+    }
+
+
+def _adopt(output: pathlib.Path, plan: dict[str, Any]) -> None:
+    path = output / _PLAN
+    if not path.is_file():
+        path.write_text(json.dumps(plan))
+        return
+    found = json.loads(path.read_text())
+    different = [field for field in plan if plan[field] != found.get(field)]
+    if different:
+        field = different[0]
+        raise UserError(
+            f"{output}: holds shards with {field} {str(found.get(field))[:60]}, not "
+            f"{str(plan[field])[:60]}; take "
+            f"another directory, or empty this one"
+        )
+
+
+def _file(plan: dict[str, Any], split: str, number: int) -> str:
+    count = -(-plan["examples"][split] // plan["shard_examples"])
+    return f"{split}-{number:05d}-of-{count:05d}.array_record"
+
+
+def _shard(work: _Work, split: str, number: int) -> None:
+    path = work.output / _file(work.plan, split, number)
+    start = number * work.plan["shard_examples"]
+    stop = min(start + work.plan["shard_examples"], len(work.sources[split]))
+    if work.given_up.is_set():
+        return
+    if path.is_file() and _note(path).is_file():
+        work.advance(stop - start)
+        return
+    _note(path).unlink(missing_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        _write(work, split, start, stop, unfinished)
+        if work.given_up.is_set():
+            return
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    note = {"file": path.name, "examples": stop - start, "bytes": path.stat().st_size, "sha256": digest}
+    _replace_text(_note(path), json.dumps(note))
+
+
+def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    source, short_side = work.sources[split], work.plan["short_side"]
+    # One record a group, so that reading one unpacks one; JPEG does not compress, so nothing is tried.
+    writer = _written(path, ArrayRecordWriter, str(path), "group_size:1,uncompressed")
+    for place in range(start, stop):
+        if work.given_up.is_set():
+            break
+        example = source[place]
+        image = example.image
+        if short_side:
+            image = shrink(image, short_side, work.plan["quality"], source.where(place))
+        _written(path, writer.write, shards.pack(example.label, image))
+        work.advance(1)
+    _written(path, writer.close)
+    if work.given_up.is_set():
+        return
+    if _written(path, lambda: len(ArrayRecordShard(path))) != stop - start:
+        raise OSError(errno.ENOSPC, "the shard came out short, as on a full disk", str(path))
+
+
+def _written(path: pathlib.Path, write: Callable, *arguments: Any) -> Any:
+    try:
+        return write(*arguments)
+    # The writer reports a full disk in a form of its own.
+    except (RuntimeError, ValueError) as error:
+        raise OSError(errno.ENOSPC, " ".join(str(error).split())[:200], str(path)) from error
+
+
+def shrink(encoded: bytes, short_side: int, quality: int, where: str) -> bytes:
+    """Returns the image with its short side at most `short_side`, as a JPEG; a smaller one comes back as it is.
+
+    Raises:
+      CorruptImageError: the bytes are no image.
+    """
+    image = decode.rgb(encoded, where)
+    scale = short_side / min(image.size)
+    if scale >= 1:
+        return encoded
+    size = tuple(max(short_side, round(side * scale)) for side in image.size)
+    pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+    return simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="420")
+
+
+def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
+    sources, output, plan = work.sources, work.output, work.plan
+    notes = {split: [] for split in sources}
+    for split, number in jobs:
+        notes[split].append(json.loads(_note(output / _file(plan, split, number)).read_text()))
+    for split, source in sources.items():
+        written = sum(note["examples"] for note in notes[split])
+        if written != len(source):
+            raise UserError(
+                f"{output}: {written} of {len(source)} {split} examples; empty it and prepare again"
+            )
+    described = {field: plan[field] for field in ("format", "source", "short_side", "quality", "classes")}
+    described["splits"] = {
+        split: {"examples": len(source), "shards": notes[split]} for split, source in sources.items()
+    }
+    _replace_text(output / shards.INDEX, json.dumps(described, indent=1))
+    return plan["examples"]
+
+
+def _note(path: pathlib.Path) -> pathlib.Path:
+    return path.with_suffix(".json")
+
+
+def _replace_text(path: pathlib.Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    os.replace(draft, path)

@@ -1,0 +1,381 @@
+"""Sources in directories: folder trees, CIFAR's files, TFRecord shards, prepared shards, ImageNet's tars."""
+
+import io
+import json
+import pickle
+import struct
+import tarfile
+import threading
+
+import fabricate
+import numpy as np
+import pytest
+from data_settings import settings
+from PIL import Image
+
+from resnet_jax import UserError, data
+from resnet_jax.commands import prepare as command
+from resnet_jax.data import tars, tfrecord
+from resnet_jax.data.prepare import prepare
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def opened(train=True, **changes):
+    config = settings(**{name: str(value) if name == "dir" else value for name, value in changes.items()})
+    data.check(config)
+    return data.open_source(config, train, 0)
+
+
+def content(source):
+    return [(source[place].image, source[place].label) for place in range(len(source))]
+
+
+def images(first, count):
+    return [fabricate.jpeg(first + i, 30 + i, 40) for i in range(count)]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "tree"
+    classes = {"b": images(10, 3), "a": images(0, 4)}
+    fabricate.folder_tree(root, {"train": classes, "val": {"a": images(20, 2), "b": images(30, 1)}})
+    return root
+
+
+def test_folder_classes_are_sorted_and_files_in_order(tree):
+    (tree / "train" / "a" / "notes.txt").write_text("no image")
+    train = opened(name="folder", dir=tree)
+    assert train.classes == ("a", "b")
+    assert content(train) == [(x, 0) for x in images(0, 4)] + [(x, 1) for x in images(10, 3)]
+    assert train.where(4).endswith("train/b/image_0000.jpg")
+    evaluation = opened(False, name="folder", dir=tree)
+    assert (evaluation.split, len(evaluation)) == ("val", 3)
+
+
+def test_folder_takes_the_order_of_a_classes_file(tree):
+    (tree / "classes.txt").write_text("b\na\n")
+    assert content(opened(name="folder", dir=tree))[0] == (images(10, 1)[0], 0)
+
+
+@pytest.mark.parametrize("there", ["validation", "valid", "test"])
+def test_folder_finds_the_evaluation_split(tree, there):
+    (tree / "val").rename(tree / there)
+    assert opened(False, name="folder", dir=tree).split == there
+    if there != "test":
+        assert opened(False, name="folder", dir=tree, eval_split="val").split == there
+    with pytest.raises(UserError, match=rf"eval_split = 'tset'.*{there}"):
+        opened(False, name="folder", dir=tree, eval_split="tset")
+
+
+def test_a_single_folder_is_divided_the_same_way_everywhere(tmp_path):
+    fabricate.folder_tree(tmp_path / "one", {"": {"a": images(0, 10), "b": images(20, 5)}})
+    fields = {"name": "folder", "dir": tmp_path / "one", "eval_fraction": 0.2}
+    train, evaluation = opened(True, **fields), opened(False, **fields)
+    assert np.bincount(train.labels).tolist() == [8, 4]
+    assert np.bincount(evaluation.labels).tolist() == [2, 1]
+    assert not set(train.paths) & set(evaluation.paths)
+    with pytest.raises(UserError, match=r"data\.eval_fraction"):
+        opened(name="folder", dir=tmp_path / "one")
+
+
+def test_wordnet_ids_become_names(tmp_path):
+    fabricate.folder_tree(tmp_path / "t", {"train": {"n01440764": images(0, 1), "n02012849": images(1, 1)}})
+    assert opened(name="folder", dir=tmp_path / "t").classes == ("tench", "crane (bird)")
+
+
+def test_imagenets_names_are_in_the_order_of_its_labels(tmp_path):
+    fabricate.imagenet(tmp_path / "d", train=2, validation=2)
+    classes = opened(name="imagenet2012", dir=tmp_path / "d").classes
+    assert (classes[0], classes[207], classes[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert len(set(classes)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda tree: [file.unlink() for file in (tree / "train" / "a").iterdir()],
+            "train/a: holds no images",
+        ),
+        (
+            lambda tree: (tree / "val" / "b").rename(tree / "val" / "c"),
+            "val/c: no class of the training folder",
+        ),
+        (lambda tree: (tree / "val").rename(tree / "other"), "has no evaluation split"),
+    ],
+)
+def test_a_folder_with_holes_is_refused(tree, damage, message):
+    damage(tree)
+    with pytest.raises(UserError, match=message):
+        assert [opened(train, name="folder", dir=tree) for train in (True, False)]
+
+
+@pytest.mark.parametrize("form", ["binary", "python"])
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_reads_both_published_forms(tmp_path, form, classes):
+    expected = fabricate.cifar_directory(tmp_path / "c", form, classes)
+    for train, split in ((True, "train"), (False, "test")):
+        source = opened(train, name="cifar", dir=tmp_path / "c")
+        assert np.array_equal(source.images, expected[split][0])
+        assert np.array_equal(source.labels, expected[split][1])
+        assert source.classes == tuple(f"class{i}" for i in range(classes))
+    assert source.moments()[0] == pytest.approx(expected["train"][0].mean((0, 1, 2)) / 255)
+
+
+def test_cifar_refuses_what_is_not_cifar(tmp_path):
+    with pytest.raises(UserError, match="not all files of any form"):
+        opened(name="cifar", dir=tmp_path)
+    fabricate.cifar_directory(tmp_path / "b")
+    (tmp_path / "b" / "data_batch_2.bin").write_bytes(b"\0" * 3074)
+    with pytest.raises(UserError, match=r"data_batch_2\.bin: 3074 bytes are no whole number"):
+        opened(name="cifar", dir=tmp_path / "b")
+
+
+def test_a_pickle_that_calls_something_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return print, ("called",)
+
+    fabricate.cifar_directory(tmp_path / "p", "python")
+    (tmp_path / "p" / "data_batch_1").write_bytes(pickle.dumps({b"data": Evil()}))
+    with pytest.raises(UserError, match=r"it calls builtins\.print"):
+        opened(name="cifar", dir=tmp_path / "p")
+
+
+def test_tfrecord_gives_what_array_record_gives(tmp_path):
+    for file_format in ("array_record", "tfrecord"):
+        fabricate.imagenet(tmp_path / file_format, train=9, validation=4, file_format=file_format)
+    for train in (True, False):
+        first, second = (
+            opened(train, name="imagenet2012", dir=tmp_path / file_format)
+            for file_format in ("array_record", "tfrecord")
+        )
+        assert content(first) == content(second)
+        assert len(first) in (9, 4)
+
+
+def frames(records):
+    return b"".join(fabricate.tfrecord_frame(record) for record in records)
+
+
+def test_the_index_of_a_tfrecord_file_is_kept_and_renewed(tmp_path, monkeypatch):
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(frames([b"a", b"", b"ccc"]))
+    shard = tfrecord.TfrecordShard(path)
+    assert [shard[i] for i in range(len(shard))] == [b"a", b"", b"ccc"]
+    walked = []
+    monkeypatch.setattr(tfrecord, "walk", lambda path: walked.append(path) or np.zeros(0, np.int64))
+    assert len(tfrecord.TfrecordShard(path)) == 3
+    assert not walked
+    path.write_bytes(frames([b"a", b"", b"ccc", b"d"]))
+    tfrecord.TfrecordShard(path)
+    assert walked
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: whole[:-1], "record 2: the file is cut off"),
+        (lambda whole: whole[:-20], "record 2: the file is cut off"),
+        (lambda whole: whole[:5], "record 0: the file is cut off"),
+        (lambda whole: b"\x01" + whole[1:], "record 0: no TFRecord header"),
+        (lambda whole: whole + struct.pack("<Q", 2**63) + whole[:4], "record 3: no TFRecord header"),
+    ],
+)
+def test_a_damaged_tfrecord_file_is_refused(tmp_path, damage, message):
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(damage(frames([b"first", b"second", b"third" * 9])))
+    with pytest.raises(UserError, match=message):
+        tfrecord.TfrecordShard(path)
+
+
+def test_a_length_beyond_the_file_with_a_right_crc_is_refused(tmp_path):
+    path, length = tmp_path / "x.tfrecord", struct.pack("<Q", 2**63)
+    path.write_bytes(length + struct.pack("<I", tfrecord.masked_crc(length)) + b"rest")
+    with pytest.raises(UserError, match="record 0: the file is cut off"):
+        tfrecord.TfrecordShard(path)
+
+
+def test_a_shard_that_changes_under_a_run_is_noticed(tmp_path):
+    directory = fabricate.imagenet(tmp_path / "d", train=6, validation=2, file_format="tfrecord")
+    source = opened(name="imagenet2012", dir=tmp_path / "d")
+    assert source[0].label == 0
+    shard = directory / "imagenet2012-train.tfrecord-00000-of-00002"
+    shard.write_bytes(shard.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"00000-of-00002, record 1: the file changed"):
+        source[1]
+
+
+def test_a_shard_with_fewer_records_than_stated_is_refused(tmp_path):
+    directory = fabricate.imagenet(tmp_path / "d", train=6, validation=2)
+    other = fabricate.imagenet(tmp_path / "e", train=4, validation=2)
+    name = "imagenet2012-train.array_record-00000-of-00002"
+    (directory / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(UserError, match="holds 2 records, not the 3"):
+        opened(name="imagenet2012", dir=tmp_path / "d")[0]
+
+
+def prepared(tree, output, **options):
+    sources = {split: opened(split == "train", name="folder", dir=tree) for split in ("train", "val")}
+    return prepare(sources, output, shard_examples=3, **options)
+
+
+def test_shards_hold_the_folder_to_the_byte(tree, tmp_path):
+    assert prepared(tree, tmp_path / "out") == {"train": 7, "val": 3}
+    for train in (True, False):
+        folder = opened(train, name="folder", dir=tree)
+        shards = opened(train, name="shards", dir=tmp_path / "out")
+        assert content(shards) == content(folder)
+        assert (shards.classes, shards.split) == (folder.classes, folder.split)
+
+
+def test_shrinking_bounds_the_short_side_and_spares_small_images(tree, tmp_path):
+    prepared(tree, tmp_path / "out", short_side=32, quality=80)
+    before, after = opened(name="folder", dir=tree), opened(name="shards", dir=tmp_path / "out")
+    sizes = [Image.open(io.BytesIO(after[i].image)).size for i in range(7)]
+    assert [min(size) for size in sizes] == [30, 31, 32, 32, 30, 31, 32]
+    assert sizes[3] == (39, 32)
+    assert [after[i].image == before[i].image for i in range(7)] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_preparing_goes_on_where_it_stopped(tree, tmp_path):
+    count = []
+
+    def stop_at_five(examples):
+        count.append(examples)
+        if len(count) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared(tree, tmp_path / "out", num_threads=1, advance=stop_at_five)
+    with pytest.raises(UserError, match=r"index\.json: no such file"):
+        opened(name="shards", dir=tmp_path / "out")
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.array_record")}
+    assert 1 <= len(finished) < 4
+    assert not list((tmp_path / "out").glob("*.unfinished"))
+    prepared(tree, tmp_path / "out")
+    assert content(opened(name="shards", dir=tmp_path / "out")) == content(opened(name="folder", dir=tree))
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+
+
+def test_another_preparation_is_not_mixed_in(tree, tmp_path):
+    prepared(tree, tmp_path / "out")
+    with pytest.raises(UserError, match="holds shards with short_side None, not 64"):
+        prepared(tree, tmp_path / "out", short_side=64)
+
+
+def test_preparing_names_a_corrupt_image(tree, tmp_path):
+    (tree / "train" / "b" / "image_0001.jpg").write_bytes(images(10, 1)[0][:300])
+    with pytest.raises(UserError, match=r"b/image_0001\.jpg: no readable image"):
+        prepared(tree, tmp_path / "out", short_side=16)
+
+
+def test_damaged_shards_are_refused(tree, tmp_path):
+    prepared(tree, tmp_path / "out")
+    shard = tmp_path / "out" / "train-00001-of-00003.array_record"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    with pytest.raises(UserError, match=r"train-00001-of-00003.*bytes, but index\.json says"):
+        opened(name="shards", dir=tmp_path / "out")
+    shard.unlink()
+    with pytest.raises(UserError, match="missing"):
+        opened(name="shards", dir=tmp_path / "out")
+    index = tmp_path / "out" / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        opened(name="shards", dir=tmp_path / "out")
+    index.write_text("{")
+    with pytest.raises(UserError, match="is no index of shards"):
+        opened(name="shards", dir=tmp_path / "out")
+
+
+def test_the_command_prepares_parts_of_a_tfds_set(tmp_path, capsys):
+    fabricate.imagenet(tmp_path / "d", train=10, validation=4)
+    command.run(
+        "imagenet2012", str(tmp_path / "d"), str(tmp_path / "o"), splits=("train[:50%]", "validation")
+    )
+    assert "5 train, 4 validation" in capsys.readouterr().out
+    whole = content(opened(name="imagenet2012", dir=tmp_path / "d"))
+    assert content(opened(name="shards", dir=tmp_path / "o")) == whole[:5]
+    with pytest.raises(UserError, match="--quality=0"):
+        command.run("folder", None, "x", quality=0)
+    with pytest.raises(UserError, match="pixels in memory"):
+        command.run("digits", None, str(tmp_path / "x"))
+
+
+def tar(path, files):
+    with tarfile.open(path, "w") as archive:
+        for name, content in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def test_imagenets_tars_are_read_in_place(tmp_path, monkeypatch):
+    ids = fabricate.wordnet_ids()
+    inner = []
+    for place, wordnet_id in enumerate(ids[:3]):
+        tar(
+            tmp_path / "class.tar",
+            [(f"{wordnet_id}_{i}.JPEG", x) for i, x in enumerate(images(9 * place, 2))],
+        )
+        inner.append((f"{wordnet_id}.tar", (tmp_path / "class.tar").read_bytes()))
+    tar(tmp_path / "ILSVRC2012_img_train.tar", inner[::-1])
+    tar(tmp_path / "ILSVRC2012_img_val.tar", [("b.JPEG", b"second"), ("a.JPEG", b"first")])
+    answers = {"labels.txt": ids, "validation_labels.txt": [ids[7], ids[5]]}
+    monkeypatch.setattr(tars, "_listed", answers.get)
+    config = settings(dir=str(tmp_path))
+    train, val = tars.open_split(config, None, True), tars.open_split(config, None, False)
+    assert content(train) == [(x, place) for place in range(3) for x in images(9 * place, 2)]
+    assert content(val) == [(b"first", 7), (b"second", 5)]
+    assert len(train.classes) == 1000
+
+
+def test_one_source_order_gives_one_order_of_labels(tree, tmp_path):
+    """Folder, shards and both TFDS formats of the same images make the same batches."""
+    prepared(tree, tmp_path / "out")
+    examples = content(opened(name="folder", dir=tree))
+    sources = [{"name": "folder", "dir": tree}, {"name": "shards", "dir": tmp_path / "out"}]
+    for file_format in ("array_record", "tfrecord"):
+        root = tmp_path / file_format
+        fabricate.tfds_directory(
+            root, {"train": examples}, name="x", classes=["a", "b"], file_format=file_format
+        )
+        sources.append({"name": "x", "dir": root})
+    batches = []
+    for fields in sources:
+        config = settings(**{**fields, "dir": str(fields["dir"])}, image_size=24)
+        loader = data.Loader(data.open_source(config, True, 0), config, batch_size=5, seed=3, train=True)
+        batches.append([loader[number] for number in range(3)])
+    for other in batches[1:]:
+        for first, second in zip(batches[0], other, strict=True):
+            assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_threads_may_share_a_source(tree, tmp_path):
+    prepared(tree, tmp_path / "out")
+    source = opened(name="shards", dir=tmp_path / "out")
+    expected, wrong = content(source), []
+
+    def read():
+        for _ in range(50):
+            wrong.extend(place for place in range(7) if content(source)[place] != expected[place])
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
