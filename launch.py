@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from resnet_jax import config as recipe
 from resnet_jax import parallel
 from resnet_jax.commands.evaluate import evaluate
+from resnet_jax.commands.sweep import sweep
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.training.interrupts import Interrupted
+from resnet_jax.training.profile import parse as parse_steps
 
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
@@ -28,6 +30,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 _WHICH = flags.DEFINE_string("which", "best", "evaluate: the checkpoint: best, last or a step")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data of a run is now, if not where it was")
+_SWEEP = flags.DEFINE_multi_string(
+    "sweep", [], "train: field=value,value: one run for each value; given again, for each combination"
+)
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "train: start:stop, steps to record a trace of in the workdir's profile/"
+)
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "several processes: host:port of process 0")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several processes: how many", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer(
@@ -56,6 +64,9 @@ def parse(argv: list[str]) -> None:
       UserError: a flag or a field does not exist or has an illegal value, or the recipe cannot be read.
     """
     argv = list(argv)
+    if {"--help", "-help", "-h"} & set(argv):
+        print(help_text())
+        sys.exit()
     for place, argument in enumerate(argv[1:], 1):
         name, _, value = argument.removeprefix("--").removeprefix("-").partition("=")
         if name == "config" and value:
@@ -71,6 +82,15 @@ def parse(argv: list[str]) -> None:
         raise UserError(f"the recipe cannot be read: {str(error).splitlines()[0]}") from error
     if left:
         raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")
+
+
+def help_text() -> str:
+    """Returns the flags, and every field of a recipe with its default."""
+    fields = [
+        f"  --config.{name}={value}\n      {recipe.field_of(name).help}"
+        for name, value in recipe.flatten(recipe.defaults())
+    ]
+    return "\n".join([__doc__, FLAGS.main_module_help(), "", "The fields of a recipe:", *fields])
 
 
 def find_recipe(path: str) -> str:
@@ -94,13 +114,13 @@ def dispatch() -> None:
     """Runs the command that the flags ask for."""
     match _MODE.value:
         case "train":
-            if _CONFIG.value is None:
-                raise UserError(
-                    "--config is missing: name a recipe, for example --config=configs/quickstart.py"
-                )
-            recipe.validate(_CONFIG.value)
+            config = _required_config()
             name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
-            train(_CONFIG.value, _WORKDIR.value or f"runs/{name}")
+            workdir = _WORKDIR.value or f"runs/{name}"
+            if _SWEEP.value:
+                sweep(config, _SWEEP.value, workdir)
+            else:
+                train(config, workdir, profile=parse_steps(_PROFILE.value) if _PROFILE.value else range(0))
         case "evaluate":
             evaluate(
                 _required_workdir(),
@@ -108,6 +128,13 @@ def dispatch() -> None:
                 batch_size=_BATCH_SIZE.value,
                 data_dir=_DATA_DIR.value,
             )
+
+
+def _required_config() -> ConfigDict:
+    if _CONFIG.value is None:
+        raise UserError("--config is missing: name a recipe, for example --config=configs/quickstart.py")
+    recipe.validate(_CONFIG.value)
+    return _CONFIG.value
 
 
 def _required_workdir() -> str:
