@@ -117,7 +117,7 @@ def make_train_step(
 
         if state.loss_scale is not None:
             gradients = jax.tree.map(lambda g: g / state.loss_scale.scale, gradients)
-        sound = jnp.isfinite(optax.global_norm(gradients)) & jnp.isfinite(sums["loss"])
+        sound = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(sums["loss"])
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         after = state.replace(
             params=optax.apply_updates(state.params, updates), opt_state=opt_state, batch_stats=batch_stats
