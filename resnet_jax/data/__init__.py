@@ -9,7 +9,7 @@ from resnet_jax.data.loader import Loader
 from resnet_jax.data.settings import FIELDS, check
 from resnet_jax.data.source import ArraySource, Source
 
-__all__ = ["FIELDS", "Feed", "Loader", "Source", "check", "make_augment", "open_source"]
+__all__ = ["FIELDS", "ArraySource", "Feed", "Loader", "Source", "check", "make_augment", "open_source"]
 
 _OPENERS = {
     "cifar": cifar.open_split,

@@ -1,27 +1,25 @@
 """Encoded files, on the host, one at a time: bytes in, uint8 pixels of the asked size out.
 
-Every resize is Pillow's bilinear filter with antialiasing (the filter's support grows with the reduction), as
-torchvision's transforms use it. JPEG goes through libjpeg-turbo; what that refuses, and every other format,
+JPEG goes through libjpeg-turbo; what that refuses, and every other format,
 goes to Pillow, and what Pillow refuses is corrupt.
 """
 
 import io
-import math
 import os
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from resnet_jax.data import jpeg
+from resnet_jax.data import jpeg, resize
 from resnet_jax.errors import UserError
 
 # Pillow warns of a decompression bomb above this.
 _MOST_PIXELS = 89_478_485
 _WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
-# (height, width) of an image -> (top, left, height, width) of the part to show, in pixels, whole or not.
-Choice = Callable[[int, int], tuple[float, float, float, float]]
+# (height, width) of an image -> the part to show.
+Choice = Callable[[int, int], resize.Box]
 
 
 class CorruptImageError(UserError):
@@ -91,17 +89,17 @@ def part(
       CorruptImageError: the bytes are no image.
     """
     if isinstance(encoded, np.ndarray):
-        return _resized(encoded, choose(*encoded.shape[:2]), size)
+        return resize.resized(encoded, choose(*encoded.shape[:2]), size)
     head = _fast_header(encoded)
     if head:
         top, left, height, width = choose(head.height, head.width)
         reduction = _reduction(min(height, width), size * finest)
-        stop = top + height + _reach(height, size)
+        stop = top + height + resize.reach(height, size)
         pixels = jpeg.rows(encoded, head, stop, reduction)
         if pixels is not None:
-            return _resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
+            return resize.resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
     image = _open(encoded, "RGB", where)
-    return _array(_resize(image, choose(image.height, image.width), size))
+    return resize.resized_image(image, choose(image.height, image.width), size)
 
 
 def _fast_header(encoded: bytes) -> jpeg.Header | None:
@@ -113,26 +111,6 @@ def _fast_header(encoded: bytes) -> jpeg.Header | None:
 
 def _reduction(side: float, least: float) -> int:
     return next((times for times in (8, 4, 2) if side / times >= least), 1)
-
-
-def _reach(length: float, size: int) -> int:
-    """Returns how far beyond the part the filter looks, in pixels."""
-    return math.ceil(max(length / size, 1)) + 1
-
-
-def _resized(pixels: np.ndarray, box: tuple[float, float, float, float], size: int) -> np.ndarray:
-    top, left, height, width = box
-    down, right = _reach(height, size), _reach(width, size)
-    first_row, first_column = max(math.floor(top) - down, 0), max(math.floor(left) - right, 0)
-    near = pixels[first_row : math.ceil(top + height) + down, first_column : math.ceil(left + width) + right]
-    image = Image.fromarray(near[..., 0] if near.shape[2] == 1 else near)
-    return _array(_resize(image, (top - first_row, left - first_column, height, width), size))
-
-
-def _resize(image: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:
-    top, left, height, width = box
-    edges = (left, top, min(left + width, image.width), min(top + height, image.height))
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=edges)
 
 
 def _open(encoded: bytes, mode: str, where: str) -> Image.Image:

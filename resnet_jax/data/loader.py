@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.data import decode, geometry, order
+from resnet_jax.data.buffers import Buffers
 from resnet_jax.data.source import Source
 from resnet_jax.errors import UserError
 
@@ -74,6 +75,7 @@ class Loader:
         self._config = config
         self._in_memory = hasattr(source, "take") and not (train and config.random_resized_crop)
         self.image_shape = self._shape()
+        self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 2)
         self._pool: ThreadPoolExecutor | None = None
         self._threads = config.num_threads or decode.cores()
         self.skipped: dict[int, str] = {}
@@ -142,7 +144,7 @@ class Loader:
         return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
 
     def _decoded(self, places, mask, epoch, stopped) -> tuple[np.ndarray, np.ndarray]:
-        images = np.empty((len(places), *self.image_shape), np.uint8)
+        images = self._buffers.take()
         labels = np.zeros(len(places), np.int32)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")

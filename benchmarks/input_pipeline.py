@@ -1,0 +1,236 @@
+"""How many images a second the input pipeline makes, beside Pillow's, grain's and tf.data's on the same files.
+
+    python benchmarks/input_pipeline.py [--tensorflow_python=PYTHON]
+
+PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out. Writes
+results/input_pipeline.md. All contenders take turns, and medians are reported.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import input_peers
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from resnet_jax import data
+from resnet_jax.data.prepare import prepare
+
+BATCH = 64
+
+
+def main() -> None:
+    arguments = parsed()
+    with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
+        paths = photographs(pathlib.Path(root), arguments.files)
+        contenders = everyone(pathlib.Path(root), paths, arguments, stack)
+        rates = rounds(contenders, arguments.images, arguments.rounds)
+    rates |= in_memory(arguments.rounds)
+    report = table(rates, arguments) + epoch_start() + memory(arguments.batches)
+    print(report)
+    target = pathlib.Path(__file__).parent.parent / "results" / "input_pipeline.md"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(report)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tensorflow_python", help="an interpreter that has TensorFlow")
+    parser.add_argument("--files", type=int, default=200, help="different JPEG files")
+    parser.add_argument("--images", type=int, default=640, help="images a contender makes in one round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=10_000, help="batches of the memory test")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    return parser.parse_args()
+
+
+def photographs(root: pathlib.Path, count: int) -> list[str]:
+    """Writes JPEGs of about 500x375 at quality 90 to 95 as a folder tree and returns their paths."""
+    draws, photos, paths = np.random.default_rng(0), load_sample_images().images, []
+    for number in range(count):
+        height, width = 375 + int(draws.integers(-20, 20)), 500 + int(draws.integers(-20, 20))
+        photo = photos[number % len(photos)]
+        top, left = (
+            int(draws.integers(extent - side + 1))
+            for extent, side in zip(photo.shape[:2], (height, width), strict=True)
+        )
+        for split in ("train", "val"):
+            path = root / "tree" / split / str(number % 10) / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = io.BytesIO()
+            Image.fromarray(photo[top : top + height, left : left + width]).save(
+                file, "JPEG", quality=90 + number % 6
+            )
+            path.write_bytes(file.getvalue())
+        paths.append(str(root / "tree" / "train" / str(number % 10) / f"{number}.jpg"))
+    return paths
+
+
+def settings(**changes) -> ConfigDict:
+    config = ConfigDict({name: field.default for name, field in data.FIELDS.items()}, type_safe=False)
+    config.update(changes)
+    return config
+
+
+def ours(threads: int, **changes) -> Callable[[int], None]:
+    config = settings(num_threads=threads, **changes)
+    loader = data.Loader(data.open_source(config, True, 0), config, batch_size=BATCH, seed=0, train=True)
+
+    def run(images: int) -> None:
+        with data.Feed(loader, 0, images // BATCH, lambda batch: batch) as feed:
+            for _ in feed:
+                pass
+
+    return run
+
+
+def everyone(
+    root: pathlib.Path, paths: list[str], arguments: argparse.Namespace, stack: contextlib.ExitStack
+) -> dict[str, Callable[[int], None]]:
+    tree, threads = {"name": "folder", "dir": str(root / "tree")}, arguments.threads
+    for name, short_side in (("whole", None), ("shrunk", 256)):
+        source = data.open_source(settings(**tree), True, 0)
+        prepare({"train": source}, root / name, short_side=short_side, quality=90, shard_examples=50)
+    contenders = {
+        "Pillow": input_peers.pillow(paths, threads),
+        "resnet_jax, files": ours(threads, **tree),
+        "resnet_jax, files, 1 thread": ours(1, **tree),
+        "resnet_jax, shards": ours(threads, name="shards", dir=str(root / "whole")),
+        "resnet_jax, shards at 256": ours(threads, name="shards", dir=str(root / "shrunk")),
+        "grain round our decoder": input_peers.grain(paths, threads, BATCH),
+    }
+    if arguments.tensorflow_python:
+        listing = root / "paths.txt"
+        listing.write_text("\n".join(paths))
+        contenders["tf.data"] = tensorflow(arguments.tensorflow_python, listing, threads, stack)
+    return contenders
+
+
+def tensorflow(
+    python: str, listing: pathlib.Path, threads: int, stack: contextlib.ExitStack
+) -> Callable[[int], float]:
+    script = str(pathlib.Path(__file__).parent / "input_tfdata.py")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    process = stack.enter_context(
+        subprocess.Popen(
+            [python, script, str(listing), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    )
+    stack.callback(process.stdin.close)
+
+    def run(images: int) -> float:
+        process.stdin.write(f"{images}\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+    return run
+
+
+def rounds(contenders: dict[str, Callable], images: int, count: int) -> dict[str, list[float]]:
+    """Returns images a second of each contender in each round; the first, warming round does not count."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(count + 1):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            seconds = run(images) or time.perf_counter() - began
+            if number:
+                rates[name].append(images / seconds)
+    return rates
+
+
+def in_memory(count: int) -> dict[str, list[float]]:
+    """Measures batches of sets that sit in memory, made by one thread."""
+    rates = {}
+    draws = np.random.default_rng(0)
+    for shape in ((28, 28, 1), (32, 32, 3)):
+        images = draws.integers(0, 256, (50_000, *shape), np.uint8)
+        source = data.ArraySource("memory", "train", ("a",), images, np.zeros(50_000, int), lambda: None)
+        loader = data.Loader(source, settings(), batch_size=512, seed=0, train=True)
+        name = "resnet_jax, {}x{}x{} in memory, batch 512, 1 core".format(*shape)
+        rates[name] = []
+        for _ in range(count):
+            began = time.perf_counter()
+            for number in range(300):
+                loader[number]
+            rates[name].append(300 * 512 / (time.perf_counter() - began))
+    return rates
+
+
+def table(rates: dict[str, list[float]], arguments: argparse.Namespace) -> str:
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    lines = [
+        "# Input pipeline: images per second",
+        "",
+        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {arguments.files} JPEG files of "
+        f"about 500x375, random-resized crop to 224 and flip, medians of {arguments.rounds} rounds taken in turn. "
+        "Ours flips on the device.",
+        "",
+        "| pipeline | images/s | lowest to highest | times Pillow | times tf.data |",
+        "|---|---|---|---|---|",
+    ]
+    for name, rate in medians.items():
+        spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
+        decodes = "in memory" not in name
+        peers = [medians.get(peer) if decodes else None for peer in ("Pillow", "tf.data")]
+        ratios = [f"{rate / peer:.2f}" if peer else "" for peer in peers]
+        lines.append(f"| {name} | {rate:,.0f} | {spread} | {' | '.join(ratios)} |")
+    scaling = [
+        many / one
+        for many, one in zip(*(rates[f"resnet_jax, files{of}"] for of in ("", ", 1 thread")), strict=True)
+    ]
+    lines += ["", f"From 1 to {arguments.threads} threads: {statistics.median(scaling):.2f} times.", ""]
+    return "\n".join(lines)
+
+
+def epoch_start() -> str:
+    """Compares the first batch of an epoch with one in its middle, for a set of ImageNet's length."""
+    source = data.ArraySource("memory", "train", ("a",), *_long(), lambda: None)
+    loader = data.Loader(source, settings(), batch_size=256, seed=0, train=True)
+    seconds = {"first": [], "middle": []}
+    for epoch in range(50):
+        for kind, number in (("first", epoch * len(loader)), ("middle", epoch * len(loader) + 2000)):
+            began = time.perf_counter()
+            loader[number]
+            seconds[kind].append(time.perf_counter() - began)
+    first, middle = (1e3 * statistics.median(seconds[kind]) for kind in ("first", "middle"))
+    return f"\nFirst batch of an epoch of 1,281,167 examples: {first:.2f} ms; one in the middle: {middle:.2f} ms.\n"
+
+
+def _long() -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((1_281_167, 4, 4, 1), np.uint8), np.zeros(1_281_167, int)
+
+
+def memory(batches: int) -> str:
+    """Decodes many small batches and reports the highest resident memory early and at the end."""
+    with tempfile.TemporaryDirectory() as root:
+        photographs(pathlib.Path(root), 20)
+        config = settings(name="folder", dir=str(pathlib.Path(root) / "tree"), image_size=32)
+        loader = data.Loader(data.open_source(config, True, 0), config, batch_size=4, seed=0, train=True)
+        peaks = []
+        with data.Feed(loader, 0, batches, lambda batch: batch) as feed:
+            for number, _ in feed:
+                if number in (batches // 10, batches - 1):
+                    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    early, late = peaks
+    return f"\nPeak resident memory: {early:.0f} MiB after {batches // 10:,} batches, {late:.0f} after {batches:,}.\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
