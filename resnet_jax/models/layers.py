@@ -196,11 +196,6 @@ def global_mean(x: jax.Array) -> jax.Array:
     return jnp.mean(x, (1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Pools 3x3 windows two apart, padded by one pixel: [N, H, W, C] -> [N, ceil(H / 2), ceil(W / 2), C]."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
     """Averages windows of `stride` x `stride`: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C].
 

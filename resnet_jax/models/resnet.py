@@ -18,8 +18,8 @@ from resnet_jax.models.layers import (
     SqueezeExcite,
     global_mean,
     linear_uniform,
-    max_pool,
 )
+from resnet_jax.models.pooling import max_pool
 from resnet_jax.models.scan import scan_blocks
 
 

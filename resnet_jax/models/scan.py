@@ -1,5 +1,6 @@
 """Running equal blocks as one compiled loop, each block keeping its own entry in the parameter tree."""
 
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -29,14 +30,14 @@ def scan_blocks(
     # Unbound, so that the loop's body is a pure function of the variables it is given.
     template = first.clone(parent=None, name=None)
     if first.is_initializing():
-        keys = jnp.stack([block.make_rng("params") for block in blocks])
+        keys = jax.random.split(first.make_rng("params"), len(blocks))
         # Jitted, the forward pass that shapes the parameters is never computed.
         init = jax.jit(jax.vmap(lambda key: template.init(key, x, train=False)))
         _unstack(blocks, init(keys))
     variables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block.variables for block in blocks))
     mutable = [name for name in variables if name != "params" and first.is_mutable_collection(name)]
     drops = train and any(drop_rates)
-    keys = jnp.stack([block.make_rng("dropout") for block in blocks]) if drops else None
+    keys = jax.random.split(first.make_rng("dropout"), len(blocks)) if drops else None
 
     def body(x, block):
         variables, rate, key = block
@@ -51,5 +52,5 @@ def scan_blocks(
 def _unstack(blocks: Sequence[ResidualBlock], variables: dict) -> None:
     for collection, layers in variables.items():
         for number, block in enumerate(blocks):
-            for name, value in jax.tree.map(lambda leaf, number=number: leaf[number], layers).items():
+            for name, value in jax.tree.map(operator.itemgetter(number), layers).items():
                 block.put_variable(collection, name, value)
