@@ -4,12 +4,25 @@ from typing import Any
 
 from resnet_jax.data import cifar, digits, folder, idx, shards, splits, synthetic, tfds
 from resnet_jax.data.augment import make_augment
+from resnet_jax.data.bottleneck import diagnosis
 from resnet_jax.data.feed import Feed
+from resnet_jax.data.grid import save_grid
 from resnet_jax.data.loader import Loader
 from resnet_jax.data.settings import FIELDS, check
 from resnet_jax.data.source import ArraySource, Source
 
-__all__ = ["FIELDS", "ArraySource", "Feed", "Loader", "Source", "check", "make_augment", "open_source"]
+__all__ = [
+    "FIELDS",
+    "ArraySource",
+    "Feed",
+    "Loader",
+    "Source",
+    "check",
+    "diagnosis",
+    "make_augment",
+    "open_source",
+    "save_grid",
+]
 
 _OPENERS = {
     "cifar": cifar.open_split,

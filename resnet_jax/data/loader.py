@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_jax.data import decode, geometry, order
 from resnet_jax.data.buffers import Buffers
-from resnet_jax.data.source import Source
+from resnet_jax.data.source import Moments, Source
 from resnet_jax.errors import UserError
 
 _ENCODED_SIZE = 224
@@ -119,6 +119,11 @@ class Loader:
             "index": places.astype(np.int32),
             "epoch": np.full(len(places), epoch, np.int32),
         }
+
+    def moments(self) -> Moments:
+        """Returns (mean, standard deviation) per channel by which images are normalised."""
+        config = self._config
+        return (config.mean, config.std) if config.mean is not None else self.source.moments()
 
     def close(self) -> None:
         """Ends the decoding threads."""

@@ -5,6 +5,7 @@ import threading
 import time
 
 import fabricate
+import jax
 import numpy as np
 import pytest
 from data_settings import settings
@@ -207,3 +208,50 @@ def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monk
     assert time.perf_counter() - began < 0.3
     slow.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_broken_run_sees_what_an_undisturbed_one_sees(imagenet, processes):
+    """Index, crop and device augmentation, from any batch on, with any number of processes."""
+    config = settings(**imagenet, flip=True, random_erasing=0.5)
+    source = data.open_source(config, True, 0)
+    augment = jax.jit(data.make_augment(config, source, True, 1000, 0))
+
+    def run(start, stop):
+        shares = [
+            data.Loader(
+                source,
+                config,
+                batch_size=8,
+                seed=0,
+                train=True,
+                process_index=process,
+                process_count=processes,
+            )
+            for process in range(processes)
+        ]
+        feeds = [data.Feed(share, start, stop, lambda batch: batch) for share in shares]
+        for parts in zip(*feeds, strict=True):
+            whole = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+            yield whole["index"].tolist(), np.asarray(augment(whole)[0])
+
+    undisturbed = list(run(0, 7))
+    for broken in (1, 3, 5):
+        for (index, images), (again, same) in zip(undisturbed[broken:], run(broken, 7), strict=True):
+            assert index == again
+            assert np.array_equal(images, same)
+
+
+def test_batch_memory_is_used_again_but_never_while_held(imagenet):
+    batches = loader(True, 8, **imagenet)
+    held = [batches[number]["image"] for number in range(5)]
+    copies = [image.copy() for image in held]
+    views = [image[2:4] for image in held]
+    places = {image.ctypes.data for image in held}
+    assert len(places) == 5
+    del held
+    for number in range(5, 10):
+        assert batches[number]["image"].ctypes.data not in places
+    assert all(np.array_equal(view, copy[2:4]) for view, copy in zip(views, copies, strict=True))
+    del views
+    assert batches[0]["image"].ctypes.data in places
