@@ -61,7 +61,7 @@ def tfds_directory(
     Args:
       root: what TFDS calls data_dir.
       splits: split name -> (encoded image, label) in order.
-      name, version: the data set's.
+      name, version: the data set's; a name may end in "/config".
       classes: class names; None is the 1,000 WordNet ids of ImageNet.
       file_format: "array_record" or "tfrecord".
       shape: the shape that the image feature states.
@@ -82,7 +82,7 @@ def tfds_directory(
     infos = []
     for split, examples in splits.items():
         template = tfds.core.ShardedFileTemplate(
-            data_dir=directory, dataset_name=name, filetype_suffix=file_format, split=split
+            data_dir=directory, dataset_name=name.split("/")[0], filetype_suffix=file_format, split=split
         )
         records = [
             features.serialize_example({"image": image, "label": label, "file_name": f"{split}_{place}.JPEG"})
