@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from resnet_jax import config as recipe
-from resnet_jax import parallel
+from resnet_jax import lastword, parallel
 from resnet_jax.commands.evaluate import evaluate
 from resnet_jax.commands.sweep import sweep
 from resnet_jax.commands.train import train
@@ -51,9 +51,14 @@ def main(argv: list[str]) -> int:
         dispatch()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        lastword.leave_peers()
         return 1
     except Interrupted as interrupted:
         return interrupted.status
+    except Exception as error:
+        lastword.explain(error)
+        lastword.leave_peers()
+        raise
     return 0
 
 

@@ -2,16 +2,24 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from resnet_jax import lastword
 from resnet_jax.errors import UserError
 
 START_TIMEOUT_SECONDS = 300
 HEARTBEAT_SECONDS = 20
+
+# launcher -> the variables that all have to be there, those of the count and of the number of a process first
+_LAUNCHERS = {
+    "slurm": ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST"),
+    "ompi": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
 
 
 def cluster() -> str | None:
@@ -19,14 +27,12 @@ def cluster() -> str | None:
 
     Looks at the environment only, so a start outside any cluster never waits for a network.
     """
-    count = os.environ.get
-    if int(count("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
-        return "slurm"
-    if int(count("OMPI_COMM_WORLD_SIZE", "1")) > 1:
-        return "ompi"
+    for name, variables in _LAUNCHERS.items():
+        if all(variable in os.environ for variable in variables) and int(os.environ[variables[0]]) > 1:
+            return name
     if "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ:
         return "k8s"
-    if "," in count("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ:
+    if "," in os.environ.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ:
         return "tpu"
     return None
 
@@ -37,7 +43,7 @@ def start_processes(
     """Joins the processes of one run; must come before anything asks for devices.
 
     With no arguments the launcher is found out from the environment (`cluster`); where there is none, this is
-    a run of one process and nothing happens.
+    a run of one process and nothing happens. Under Slurm and Open MPI `coordinator` may be given alone.
 
     Args:
       coordinator: "host:port" of process 0.
@@ -45,28 +51,11 @@ def start_processes(
       process_id: which one this is, from 0.
 
     Raises:
-      UserError: some of the three are given but not all, or the processes do not find each other.
+      UserError: too few of the three are given, or the processes do not find each other.
     """
-    given = (coordinator, num_processes, process_id)
-    if all(value is None for value in given):
-        name = cluster()
-        if name is None:
-            return
-        arguments = {} if name == "tpu" else {"cluster_detection_method": name}
-    elif any(value is None for value in given):
-        raise UserError(
-            "--coordinator, --num_processes and --process_id go together: "
-            f"got {coordinator}, {num_processes}, {process_id}"
-        )
-    else:
-        if not 0 <= process_id < num_processes:
-            raise UserError(f"--process_id={process_id}: must be 0 to {num_processes - 1} (--num_processes)")
-        arguments = {
-            "coordinator_address": coordinator,
-            "num_processes": num_processes,
-            "process_id": process_id,
-            "cluster_detection_method": "deactivate",
-        }
+    arguments = _arguments(coordinator, num_processes, process_id)
+    if arguments is None:
+        return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # The stop flag of training/interrupts.py replaces JAX's own watch for SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
@@ -81,6 +70,51 @@ def start_processes(
             f"the processes did not find each other ({str(error).splitlines()[0]}): "
             "check --coordinator=host:port, --num_processes and --process_id, and that the port is reachable"
         ) from error
+    lastword.speak_on_abort()
+
+
+def _arguments(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> dict[str, Any] | None:
+    """Returns what `jax.distributed.initialize` is to be told, None for a run of one process."""
+    launcher, local = cluster(), {}
+    if coordinator is not None and (num_processes, process_id) == (None, None) and launcher in _LAUNCHERS:
+        num_processes, process_id, local_id = (int(os.environ[name]) for name in _LAUNCHERS[launcher][:3])
+        local = {"local_device_ids": [local_id]}  # one GPU a process, as JAX has it under these launchers
+    given = (coordinator, num_processes, process_id)
+    if any(value is not None for value in given):
+        if any(value is None for value in given):
+            raise UserError(
+                "--coordinator, --num_processes and --process_id go together: "
+                f"got {coordinator}, {num_processes}, {process_id}"
+            )
+        if not 0 <= process_id < num_processes:
+            raise UserError(f"--process_id={process_id}: must be 0 to {num_processes - 1} (--num_processes)")
+        return {
+            "coordinator_address": coordinator,
+            "num_processes": num_processes,
+            "process_id": process_id,
+            "cluster_detection_method": "deactivate",
+            **local,
+        }
+    if launcher is None:
+        return None
+    if launcher == "ompi" and "OMPI_MCA_orte_hnp_uri" not in os.environ:
+        raise UserError(
+            "--coordinator is missing: this Open MPI (5 or later) does not say where process 0 is; "
+            "give --coordinator=HOST:PORT with the host of rank 0"
+        )
+    arguments = {} if launcher == "tpu" else {"cluster_detection_method": launcher}
+    if launcher == "slurm" and (gpus := _gpus_of_the_only_task_on_this_node()):
+        arguments["local_device_ids"] = gpus
+    return arguments
+
+
+def _gpus_of_the_only_task_on_this_node() -> list[int]:
+    """Returns the GPUs of a Slurm node that runs one task, where JAX would take only the first; else none."""
+    if os.environ.get("SLURM_STEP_NUM_NODES") != os.environ["SLURM_NTASKS"]:
+        return []
+    return list(range(int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))))
 
 
 def is_lead() -> bool:
@@ -129,9 +163,3 @@ def lead_says(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int64(value)))
-
-
-def barrier(name: str) -> None:
-    """Waits until every process is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

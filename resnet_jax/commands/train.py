@@ -65,6 +65,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             step=notes.step if notes else 0,
             scored=bool(notes and notes.scores),
             silent=not parallel.is_lead(),
+            say=display.say,
         )
         loop = Loop(
             parts.plan,

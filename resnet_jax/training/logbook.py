@@ -1,7 +1,9 @@
 """The record of a run: `metrics.jsonl` and TensorBoard event files."""
 
 import json
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
@@ -13,55 +15,111 @@ TIMES = ("images_per_sec", "data_wait", "step_ms_p50", "step_ms_p95", "device_gi
 class Logbook:
     """Writes one JSON object a line, and the same numbers for TensorBoard.
 
+    A disk that is full costs no line: what cannot be written is said once, kept, and written with a later line.
+
     Args:
       workdir: where `metrics.jsonl` and the event files go.
       step: the step that the run goes on from; lines of later steps are dropped, as are evaluations of this step
         that no checkpoint knows of.
       scored: whether the checkpoint of `step` holds its evaluation.
       silent: write nothing; for all processes but one.
+      say: called with a line when something cannot be written.
     """
 
-    def __init__(self, workdir: epath.PathLike, *, step: int = 0, scored: bool = True, silent: bool = False):
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        *,
+        step: int = 0,
+        scored: bool = True,
+        silent: bool = False,
+        say: Callable[[str], None] = print,
+    ):
         self._path = epath.Path(workdir) / "metrics.jsonl"
-        self._silent = silent
-        self._board = None
+        self._silent, self._say = silent, say
+        self._board: Board | None = None
+        self._behind = False
         self._lines: list[str] = []
         if silent:
             return
         self._local = "://" not in str(workdir)
-        self._lines = [line for line in _whole_lines(self._path) if _is_kept(json.loads(line), step, scored)]
-        self._rewrite()
+        self._lines = [line for line in _whole_lines(self._path) if _is_kept(line, step, scored)]
+        self._write(self._rewrite)
         if self._local:
-            # Imported here since it imports PyTorch where that is installed, which takes a second.
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(workdir), purge_step=step + 1, flush_secs=30)
+            self._board = Board(str(workdir), step + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends a line; `record` has at least "step" and "split"."""
         if self._silent:
             return
-        line = json.dumps(dict(record))
-        if self._local:
-            with self._path.open("a") as file:
-                file.write(line + "\n")
-        else:  # object stores cannot append
-            self._lines.append(line)
-            self._rewrite()
+        self._lines.append(json.dumps(dict(record)))
+        # Object stores cannot append, and a full disk may have taken half a line.
+        self._write(self._append if self._local and not self._behind else self._rewrite)
         if self._board is not None:
-            for name, value in record.items():
-                if name not in ("step", "split", "epoch"):
-                    self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
+            self._write(lambda: self._board.write(record))
 
     def close(self) -> None:
+        """Writes what could not be written before, if it can be now."""
+        if self._silent:
+            return
+        if self._behind:
+            self._write(self._rewrite)
         if self._board is not None:
-            self._board.close()
+            self._write(self._board.close)
+
+    def _write(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            if not self._behind:
+                self._say(
+                    f"{self._path} cannot be written ({error.strerror or error}): its lines are kept for later"
+                )
+            self._behind = True
+        else:
+            self._behind = self._behind and work != self._rewrite
+
+    def _append(self) -> None:
+        with self._path.open("a") as file:
+            file.write(self._lines[-1] + "\n")
 
     def _rewrite(self) -> None:
         temporary = self._path.with_name(self._path.name + ".new") if self._local else self._path
         temporary.write_text("".join(line + "\n" for line in self._lines))
         if self._local:
             temporary.replace(self._path)
+
+
+class Board:
+    """A TensorBoard event file, written at once and in this thread, so that a full disk is noticed here.
+
+    Args:
+      directory: where it goes.
+      purge_step: TensorBoard forgets what earlier files have from this step on.
+    """
+
+    def __init__(self, directory: str, purge_step: int):
+        # Imported here since it imports PyTorch where that is installed, which takes a second.
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._event, self._scalar = Event, summary.scalar
+        self._file = event_file_writer.EventsWriter(os.path.join(directory, "events"))
+        restart = SessionLog(status=SessionLog.START)
+        self._file.write_event(Event(wall_time=time.time(), step=purge_step, session_log=restart))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Writes each number of a line as "<split>/<name>"."""
+        for name, value in record.items():
+            if name not in ("step", "split", "epoch"):
+                scalar = self._scalar(f"{record['split']}/{name}", value)
+                self._file.write_event(
+                    self._event(wall_time=time.time(), step=record["step"], summary=scalar)
+                )
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _whole_lines(path: epath.Path) -> list[str]:
@@ -71,7 +129,11 @@ def _whole_lines(path: epath.Path) -> list[str]:
     return path.read_text().split("\n")[:-1]
 
 
-def _is_kept(record: Mapping[str, Any], step: int, scored: bool) -> bool:
+def _is_kept(line: str, step: int, scored: bool) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
     return record["step"] < step or (record["step"] == step and (scored or record["split"] == "train"))
 
 

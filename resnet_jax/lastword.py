@@ -1,0 +1,56 @@
+"""The end of a process whose peers are gone: soon, with a clear last line, and never with status 0."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+
+import jax
+
+LOST = (
+    "error: another process of this run has died or cannot be reached: start all of them again with the same "
+    "command, which resumes from the last checkpoint"
+)
+_GRACE_SECONDS = 3
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _on_abort(_: int) -> None:
+    os.write(2, f"{LOST}\n".encode())
+    os._exit(1)
+
+
+def speak_on_abort() -> None:
+    """Says `LOST` when JAX's runtime aborts this process because it cannot reach another.
+
+    The runtime logs a stack trace and calls abort() from a thread of its own, where no Python signal handler runs.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p))
+
+
+def explain(error: Exception) -> None:
+    """Prints an error of one of several processes, ending with `LOST` where a peer is the likely cause."""
+    if not jax.distributed.is_initialized():
+        return
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        # A failed collective comes before, or in the midst of, what the runtime has to say about it.
+        time.sleep(_GRACE_SECONDS)
+        print(f"{error}\n{LOST}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+
+
+def leave_peers() -> None:
+    """Ends one of several processes at once, with status 1; alone, returns.
+
+    An ordinary exit would wait for the others, who wait for this one. They notice that it is gone.
+    """
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)

@@ -1,0 +1,214 @@
+"""Several processes of one run on this machine, over the loopback: the same numbers, and no hanging."""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import lastword, parallel, run
+from resnet_jax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+RECIPE = (
+    "--config=configs/quickstart.py",
+    "--config.model.width=4",
+    "--config.model.stage_sizes=1,1",
+    "--config.precision=float64",
+    f"--config.num_epochs={20 / 22}",
+    "--config.schedule.warmup_epochs=0.5",
+    "--config.checkpoint.every_epochs=0.5",
+    "--config.log_every_steps=1",
+    "--config.data.flip=True",
+)
+
+
+def start(program, *arguments, devices=2, **environment):
+    return subprocess.Popen(
+        [sys.executable, *program, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, status=0):
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == status, output + errors
+    # XLA's own transport on CPUs writes to standard output.
+    return "".join(line for line in output.splitlines(True) if not line.startswith("[Gloo]")), errors
+
+
+def free_port(low=20000, high=60000):
+    while True:
+        port = random.randrange(low, high)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def by_flags(number, count=2, port=None):
+    return f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={number}"
+
+
+def slurm(number, port):
+    """Returns what Slurm sets; JAX takes port 61440 + job id % 4096."""
+    return {
+        "SLURM_JOB_ID": str(port - 61440),
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
+
+
+def open_mpi(number, port):
+    """Returns what Open MPI 4 sets; JAX takes port 61440 + job number % 4096."""
+    return {
+        "OMPI_MCA_orte_hnp_uri": f"{(port - 61440) * 4096}.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(number),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(number),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Returns the workdirs of one run on 2 processes of 2 devices, 1 of 4 and 1 of 1, and what the two said."""
+    two, four, one = (tmp_path_factory.mktemp(name) for name in ("two", "four", "one"))
+    port = free_port()
+    pair = [
+        start(["launch.py"], *RECIPE, f"--workdir={two}", *by_flags(number, port=port)) for number in range(2)
+    ]
+    outputs = [finish(process) for process in pair]
+    finish(start(["launch.py"], *RECIPE, f"--workdir={four}", devices=4))
+    finish(start(["launch.py"], *RECIPE, f"--workdir={one}", devices=1))
+    return two, four, one, outputs
+
+
+def test_only_process_0_speaks_and_says_what_was_found(trained):
+    (lead, _), (other, _) = trained[3]
+    assert lead.splitlines()[0] == "devices   4 × CPU in 2 processes"
+    assert other == ""
+
+
+def test_processes_and_devices_do_not_change_what_is_learned(trained):
+    reference, records = None, None
+    for workdir in trained[:3]:
+        _, variables, description = run.restore(workdir, "last")
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        variables = jax.tree.map(np.asarray, variables)
+        assert description.step == 20
+        assert lines[-1]["examples"] == 355
+        if reference is None:
+            reference, records = variables, lines
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), variables, reference
+        )
+        assert [line["step"] for line in lines] == [line["step"] for line in records]
+        for line, record in zip(lines, records, strict=True):
+            assert line["loss"] == pytest.approx(record["loss"], abs=1e-9)
+            assert (line["top1"], line["top5"]) == (record["top1"], record["top5"])
+
+
+@pytest.mark.parametrize("launcher", [slurm, open_mpi])
+def test_the_launcher_is_found_and_evaluation_is_exact_to_the_last_image(trained, launcher):
+    workdir, port = trained[0], free_port(61440, 65535)
+    pair = [
+        start(
+            ["launch.py"],
+            "--mode=evaluate",
+            f"--workdir={workdir}",
+            "--which=last",
+            "--batch_size=37",
+            **environment,
+        )
+        for environment in (launcher(number, port) for number in range(2))
+    ]
+    (lead, _), (other, _) = map(finish, pair)
+    logged = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    score = json.loads(lead.splitlines()[-1])
+    assert score["examples"] == 355
+    assert score["loss"] == pytest.approx(logged["loss"], abs=1e-9)
+    assert (score["top1"], score["top5"]) == (logged["top1"], logged["top5"])
+    assert other == ""
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_process_goes_on(trained, tmp_path):
+    port = free_port()
+    programs = (["launch.py"], ["tests/strike.py", "step", "10", "SIGTERM"])
+    pair = [
+        start(program, *RECIPE, f"--workdir={tmp_path}", *by_flags(number, port=port))
+        for number, program in enumerate(programs)
+    ]
+    (lead, _), _ = [finish(process, status=143) for process in pair]
+    # The 10th wish is that of step 8, after the two of the compilation, and each step here waits for its metrics.
+    assert "saved step 8; the same command resumes" in lead
+    output, _ = finish(start(["launch.py"], *RECIPE, f"--workdir={tmp_path}", devices=1))
+    assert "going on from step 8" in output
+    (_, ended, _), (_, straight, _) = (run.restore(workdir, "last") for workdir in (tmp_path, trained[2]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ended, straight)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, victim):
+    port = free_port()
+    pair = [
+        start(
+            ["tests/strike.py", "step", "12", "SIGKILL"] if number == victim else ["launch.py"],
+            *RECIPE,
+            f"--workdir={tmp_path}",
+            *by_flags(number, port=port),
+        )
+        for number in range(2)
+    ]
+    finish(pair[victim], status=-9)
+    began = time.monotonic()
+    _, errors = finish(pair[1 - victim], status=1)
+    assert time.monotonic() - began < 30
+    assert errors.splitlines()[-1] == lastword.LOST
+
+
+def test_no_launcher_means_one_process_and_no_waiting(monkeypatch):
+    for name in os.environ:
+        if name.startswith(("SLURM_", "OMPI_")):
+            monkeypatch.delenv(name)
+    assert parallel.cluster() is None
+    began = time.monotonic()
+    parallel.start_processes()
+    assert time.monotonic() - began < 0.1
+    # As in the batch script itself, outside srun.
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert parallel.cluster() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("host:1", None, None), "go together"),
+        (("host:1", 2, 2), "--process_id=2: must be 0 to 1"),
+        ((None, 2, 0), "go together"),
+    ],
+)
+def test_half_a_cluster_is_refused(given, words):
+    with pytest.raises(UserError, match=words):
+        parallel.start_processes(*given)
+
+
+def test_a_new_open_mpi_is_asked_for_the_coordinator(monkeypatch):
+    for name, value in open_mpi(1, 61441).items():
+        if name != "OMPI_MCA_orte_hnp_uri":
+            monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="--coordinator is missing"):
+        parallel.start_processes()

@@ -1,0 +1,70 @@
+"""The log: whole lines, none lost, none twice."""
+
+import pytest
+
+from resnet_jax.training import logbook
+from resnet_jax.training.logbook import Logbook
+
+
+def line(step, split="train", **more):
+    return {"step": step, "epoch": step / 10, "split": split, "loss": 1 / step, **more}
+
+
+def steps(workdir):
+    return [(record["step"], record["split"]) for record in logbook.read(workdir)]
+
+
+def test_lines_past_the_restored_step_and_half_lines_are_dropped(tmp_path):
+    first = Logbook(tmp_path)
+    for record in (line(1), line(2), line(2, "test"), line(3)):
+        first.write(record)
+    first.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "sp')
+    Logbook(tmp_path, step=2, scored=False).close()
+    assert steps(tmp_path) == [(1, "train"), (2, "train")]
+
+
+def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
+    said = []
+    book = Logbook(tmp_path, say=said.append)
+    book.write(line(1))
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, "_append", full)
+        patch.setattr(Logbook, "_rewrite", full)
+        book.write(line(2))
+        book.write(line(3))
+    assert len(said) == 1
+    assert "cannot be written (No space left on device)" in said[0]
+    book.write(line(4))
+    book.close()
+    assert [step for step, _ in steps(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_tensorboard_reads_the_same_numbers(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    book = Logbook(tmp_path, step=4)
+    book.write(line(5, top1=0.25))
+    book.close()
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    content, events = file.read_bytes(), []
+    while content:  # TFRecord: length, its checksum, the bytes, their checksum
+        length = int.from_bytes(content[:8], "little")
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    scalars = {value.tag: value.simple_value for event in events for value in event.summary.value}
+    assert scalars == {"train/loss": pytest.approx(0.2), "train/top1": 0.25}
+    assert events[-1].step == 5
+    assert [event.step for event in events if event.HasField("session_log")] == [5]
+
+
+def test_other_processes_write_nothing(tmp_path):
+    book = Logbook(tmp_path, silent=True)
+    book.write(line(1))
+    book.close()
+    assert not list(tmp_path.iterdir())

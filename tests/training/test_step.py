@@ -1,0 +1,226 @@
+"""The training step: the same on any number of devices, its parts exact, its precisions sound."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax import config as recipe
+from resnet_jax import parallel
+from resnet_jax.models import create_model
+from resnet_jax.training import loss, optimizer
+from resnet_jax.training.state import LossScale, create_state
+from resnet_jax.training.step import make_train_step
+
+CLASSES, SIZE = 5, 8
+
+
+def batches(count, batch_size=16, dtype=np.float32):
+    draws = np.random.default_rng(0)
+    for _ in range(count):
+        label = draws.integers(CLASSES, size=batch_size)
+        image = draws.normal(size=(batch_size, SIZE, SIZE, 3)) + label[:, None, None, None] / 2
+        yield {
+            "image": image.astype(dtype),
+            "label": label.astype(np.int32),
+            "mask": np.ones(batch_size, bool),
+        }
+
+
+def augment(batch):
+    return batch["image"], jax.nn.one_hot(batch["label"], CLASSES, dtype=batch["image"].dtype)
+
+
+def network(precision="float32", **fields):
+    dtype, param_dtype = recipe.PRECISIONS[precision]
+    return create_model(
+        "resnet18",
+        num_classes=CLASSES,
+        stem="small",
+        width=4,
+        stage_sizes=(1,),
+        dtype=dtype,
+        param_dtype=param_dtype,
+        **fields,
+    )
+
+
+class Training:
+    """A net on some devices; `take` trains it for a number of steps and returns the losses."""
+
+    def __init__(
+        self,
+        devices=1,
+        precision="float32",
+        accumulate_steps=1,
+        rate=0.05,
+        batch_size=16,
+        optimizing=(),
+        **fields,
+    ):
+        self.mesh = parallel.make_mesh(jax.devices()[:devices])
+        self.batch_size = batch_size
+        self.dtype = np.float64 if precision == "float64" else np.float32
+        config = recipe.defaults()
+        config.optimizer.update(dict(optimizing))
+        update = optimizer.make_optimizer(config.optimizer, lambda step: jnp.asarray(rate, self.dtype))
+        model = network(precision, **fields)
+        self.state = create_state(
+            model,
+            update,
+            (SIZE, SIZE, 3),
+            seed=0,
+            sharding=parallel.replicated(self.mesh),
+            float16=precision == "float16",
+        )
+        self.step = make_train_step(
+            model,
+            update,
+            augment,
+            loss.make_loss(config.loss),
+            lambda step: jnp.asarray(rate, self.dtype),
+            self.mesh,
+            seed=0,
+            accumulate_steps=accumulate_steps,
+        )
+        self.wishes = np.zeros((devices, 2), np.int32)
+
+    def take(self, count):
+        losses = []
+        for batch in batches(count, self.batch_size, self.dtype):
+            self.state, metrics = self.step(
+                self.state,
+                parallel.shard_batch(self.mesh, batch),
+                parallel.shard_batch(self.mesh, {"w": self.wishes})["w"],
+            )
+            losses.append(float(metrics.sums["loss"]) / self.batch_size)
+        return losses
+
+    def compiled(self):
+        batch = parallel.shard_batch(self.mesh, next(batches(1, self.batch_size, self.dtype)))
+        return self.step.lower(
+            self.state, batch, parallel.shard_batch(self.mesh, {"w": self.wishes})["w"]
+        ).compile()
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def assert_close(tree, expected, tolerance):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), tree, expected
+    )
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("group", [None, 4])
+def test_eight_devices_learn_what_one_learns_in_float64(group):
+    one, eight = (Training(devices, "float64", norm_group_size=group) for devices in (1, 8))
+    np.testing.assert_allclose(eight.take(20), one.take(20), rtol=1e-9)
+    assert_close(eight.state.variables, one.state.variables, 1e-9)
+
+
+def test_eight_devices_learn_what_one_learns_over_the_first_steps_in_float32():
+    one, eight = Training(1), Training(8)
+    np.testing.assert_allclose(eight.take(5), one.take(5), rtol=1e-5)
+    assert_close(eight.state.variables, one.state.variables, 1e-5)
+
+
+@pytest.mark.parametrize(("fields", "accumulate_steps"), [({}, 1), ({"norm_group_size": 2}, 1), ({}, 2)])
+def test_the_compiled_step_adds_up_over_devices_and_moves_nothing_else(fields, accumulate_steps):
+    text = Training(8, accumulate_steps=accumulate_steps, **fields).compiled().as_text()
+    used = set(
+        re.findall(
+            r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text
+        )
+    )
+    assert used == {"all-reduce"}
+
+
+def test_statistics_of_a_devices_own_images_need_no_messages_in_the_forward_pass():
+    def messages(**fields):
+        return len(re.findall(r"\ball-reduce(?:-start)?\(", Training(8, **fields).compiled().as_text()))
+
+    assert messages(norm_group_size=2) < messages()
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_accumulated_gradients_are_those_of_the_whole_batch(parts, devices):
+    whole, split = (Training(devices, "float64", norm="none", accumulate_steps=count) for count in (1, parts))
+    np.testing.assert_allclose(split.take(5), whole.take(5), rtol=1e-9)
+    assert_close(split.state.params, whole.state.params, 1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_accumulation_normalises_each_part_by_itself():
+    """With norm_group_size = the size of a part, the whole batch and its parts see the same statistics."""
+    order = np.arange(16).reshape(8, 2).T.reshape(-1)  # part i is the rows i, i + 2, ...
+    whole, split = (
+        Training(1, "float64", accumulate_steps=count, norm_group_size=group)
+        for count, group in ((1, 8), (2, None))
+    )
+    batch = next(batches(1, dtype=np.float64))
+    by_parts = {name: rows[order] for name, rows in batch.items()}
+    after = [
+        training.step(training.state, rows, jnp.zeros((1, 2), jnp.int32))[0]
+        for training, rows in ((whole, by_parts), (split, batch))
+    ]
+    assert_close(after[1].params, after[0].params, 1e-9)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.06), ("float16", 0.03)])
+def test_half_precision_stays_near_float32_over_fifty_steps(precision, tolerance):
+    full, half = Training(batch_size=32), Training(batch_size=32, precision=precision)
+    expected, losses = full.take(50), half.take(50)
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[:5]) > 1.3 * np.mean(losses[-5:])
+    assert np.abs(np.subtract(losses, expected)).mean() < tolerance
+    leaves = jax.tree.leaves((half.state.params, half.state.batch_stats, half.state.opt_state))
+    assert {leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)} == {
+        jnp.dtype("float32")
+    }
+
+
+def test_a_step_that_overflows_in_float16_is_skipped_and_the_scale_halved():
+    training = Training(precision="float16")
+    # With this scale the scaled loss, and so every gradient, is infinite.
+    huge = LossScale(jnp.float32(3e38), jnp.int32(5))
+    training.state = training.state.replace(
+        loss_scale=jax.device_put(huge, parallel.replicated(training.mesh))
+    )
+    before = jax.tree.map(np.array, training.state)
+    training.take(1)
+    after = training.state
+    assert_close((after.params, after.batch_stats), (before.params, before.batch_stats), 0)
+    assert float(after.loss_scale.scale) == pytest.approx(1.5e38)
+    assert int(after.loss_scale.good_steps) == 0
+    assert int(after.step) == 1
+
+
+def test_the_loss_scale_doubles_after_many_good_steps():
+    scale = LossScale(jnp.float32(1024), jnp.int32(LossScale.GROW_AFTER - 1))
+    assert float(scale.after(jnp.bool_(True)).scale) == 2048
+    assert int(scale.after(jnp.bool_(True)).good_steps) == 0
+    assert float(scale.after(jnp.bool_(False)).scale) == 512
+
+
+def test_a_loss_that_is_not_finite_is_told():
+    training = Training()
+    batch = next(batches(1))
+    batch["image"][0, 0, 0, 0] = np.nan
+    _, metrics = training.step(training.state, batch, jnp.zeros((1, 2), jnp.int32))
+    assert not metrics.sound
+
+
+def test_the_step_gives_the_memory_of_the_old_state_to_the_new_one():
+    training = Training()
+    before = training.state
+    training.take(1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))
