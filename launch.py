@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from resnet_jax import config as recipe
 from resnet_jax import lastword, parallel
 from resnet_jax.commands.evaluate import evaluate
+from resnet_jax.commands.prepare import prepare
 from resnet_jax.commands.sweep import sweep
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
@@ -23,18 +24,34 @@ FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the recipe, for example configs/resnet50_imagenet.py"
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "what to do")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare"], "what to do")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept; train: runs/<config name> by default")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "evaluate: images a step; default: the run's", lower_bound=1
 )
 _WHICH = flags.DEFINE_string("which", "best", "evaluate: the checkpoint: best, last or a step")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data of a run is now, if not where it was")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "where the data is: of a run, if not where it was; of what is to be prepared"
+)
 _SWEEP = flags.DEFINE_multi_string(
     "sweep", [], "train: field=value,value: one run for each value; given again, for each combination"
 )
 _PROFILE = flags.DEFINE_string(
     "profile", None, "train: start:stop, steps to record a trace of in the workdir's profile/"
+)
+_SOURCE = flags.DEFINE_string(
+    "source", "folder", "prepare: what --data_dir holds: folder, imagenet_tars, shards or a TFDS name"
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "prepare: where the shards go")
+_SPLITS = flags.DEFINE_list("splits", [], "prepare: splits to pack; default: training and evaluation")
+_SHORT_SIDE = flags.DEFINE_integer(
+    "short_side", None, "prepare: shrink longer short sides to this many pixels"
+)
+_QUALITY = flags.DEFINE_integer("quality", 90, "prepare: JPEG quality of shrunken images, 1 to 100")
+_SHARD_EXAMPLES = flags.DEFINE_integer("shard_examples", 4096, "prepare: images a shard")
+_NUM_THREADS = flags.DEFINE_integer("num_threads", None, "prepare: threads; default: one a core")
+_EVAL_FRACTION = flags.DEFINE_float(
+    "eval_fraction", None, "prepare: share held out from a folder without splits"
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "several processes: host:port of process 0")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several processes: how many", lower_bound=1)
@@ -132,6 +149,20 @@ def dispatch() -> None:
                 which=_WHICH.value,
                 batch_size=_BATCH_SIZE.value,
                 data_dir=_DATA_DIR.value,
+            )
+        case "prepare":
+            if _OUTPUT_DIR.value is None:
+                raise UserError("--output_dir is missing: name the directory that the shards go to")
+            prepare(
+                _SOURCE.value,
+                _DATA_DIR.value,
+                _OUTPUT_DIR.value,
+                splits=_SPLITS.value,
+                short_side=_SHORT_SIDE.value,
+                quality=_QUALITY.value,
+                shard_examples=_SHARD_EXAMPLES.value,
+                num_threads=_NUM_THREADS.value,
+                eval_fraction=_EVAL_FRACTION.value,
             )
 
 

@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 from resnet_jax import data
 from resnet_jax.data import tars
-from resnet_jax.data.prepare import prepare
+from resnet_jax.data.prepare import prepare as pack
 from resnet_jax.errors import UserError
 
 TARS = "imagenet_tars"
 
 
-def run(
+def prepare(
     name: str,
     data_dir: str | None,
     output_dir: str,
@@ -54,7 +54,7 @@ def run(
         sources[source.split.partition("[")[0]] = source
     total = sum(map(len, sources.values()))
     with tqdm(total=total, unit=" images", smoothing=0) as bar:
-        counts = prepare(
+        counts = pack(
             sources,
             pathlib.Path(output_dir),
             short_side=short_side,

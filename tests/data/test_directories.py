@@ -303,16 +303,16 @@ def test_damaged_shards_are_refused(tree, tmp_path):
 
 def test_the_command_prepares_parts_of_a_tfds_set(tmp_path, capsys):
     fabricate.imagenet(tmp_path / "d", train=10, validation=4)
-    command.run(
+    command.prepare(
         "imagenet2012", str(tmp_path / "d"), str(tmp_path / "o"), splits=("train[:50%]", "validation")
     )
     assert "5 train, 4 validation" in capsys.readouterr().out
     whole = content(opened(name="imagenet2012", dir=tmp_path / "d"))
     assert content(opened(name="shards", dir=tmp_path / "o")) == whole[:5]
     with pytest.raises(UserError, match="--quality=0"):
-        command.run("folder", None, "x", quality=0)
+        command.prepare("folder", None, "x", quality=0)
     with pytest.raises(UserError, match="pixels in memory"):
-        command.run("digits", None, str(tmp_path / "x"))
+        command.prepare("digits", None, str(tmp_path / "x"))
 
 
 def tar(path, files):
