@@ -3,7 +3,7 @@
 A convolution is linear in its images and linear in its kernel, and so are its two gradients: each of the three maps
 is a transpose of the other two. They are primitives here, differentiated in terms of one another, so a platform may
 state each of them in the way that suits it, and derivatives of any order and direction stay exact. Every platform
-runs XLA's own convolution, except the CPU, for which `formulations` chooses by shape.
+runs XLA's own convolution, except the CPU, where `cpu_convolution` chooses by shape.
 """
 
 from functools import partial
@@ -14,8 +14,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from resnet_jax.models import formulations
-from resnet_jax.models.formulations import Geometry
+from resnet_jax.models import cpu_convolution
+from resnet_jax.models.formulations import Geometry, direct, image_transpose, kernel_transpose
 
 
 def conv2d(
@@ -61,18 +61,20 @@ def _equally_varying(images, kernel):
     ]
 
 
-def _image_gradient(convolve, cotangent, kernel, geometry):
-    """The transpose of `convolve` in its images: [N, H', W', F], [kh, kw, C / groups, F] -> [N, H, W, C]."""
-    shape = (cotangent.shape[0], *geometry.image_size, kernel.shape[2] * geometry.groups)
-    images = jax.ShapeDtypeStruct(shape, cotangent.dtype)
-    return jax.linear_transpose(lambda x: convolve(x, kernel, geometry), images)(cotangent)[0]
+def _on_cpu(plain, fast):
+    """The choice between the two on the CPU: `fast` knows one group, floating-point and maps that are not empty.
 
+    Half precision is computed in single and rounded once; XLA:CPU is no faster in it.
+    """
 
-def _kernel_gradient(convolve, images, cotangent, geometry):
-    """The transpose of `convolve` in its kernel: [N, H, W, C], [N, H', W', F] -> [kh, kw, C / groups, F]."""
-    shape = (*geometry.kernel_size, images.shape[3] // geometry.groups, cotangent.shape[3])
-    kernel = jax.ShapeDtypeStruct(shape, images.dtype)
-    return jax.linear_transpose(lambda w: convolve(images, w, geometry), kernel)(cotangent)[0]
+    def run(left, right, geometry):
+        covered = geometry.groups == 1 and jnp.issubdtype(left.dtype, jnp.floating)
+        if not covered or min(geometry.output_size) < 1:
+            return plain(left, right, geometry)
+        wide = jnp.promote_types(left.dtype, jnp.float32)
+        return fast(left.astype(wide), right.astype(wide), geometry).astype(left.dtype)
+
+    return run
 
 
 def _primitive(name, plain, cpu, batch_operands):
@@ -81,7 +83,7 @@ def _primitive(name, plain, cpu, batch_operands):
     Args:
       name: its name in a jaxpr.
       plain: what it computes, in XLA's formulation: (array, array, geometry) -> array.
-      cpu: the same in the CPU's.
+      cpu: the same for the CPU, where it can.
       batch_operands: the operands, 0 or 1, whose first axis is the result's first axis.
     """
     primitive = Primitive(name)
@@ -110,19 +112,19 @@ def _primitive(name, plain, cpu, batch_operands):
     primitive.def_abstract_eval(result_type)
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(_on_cpu(plain, cpu), multiple_results=False), platform="cpu"
+    )
     return primitive
 
 
-def _declare(name, transpose, batch_operands):
-    """The primitive that `transpose` makes of a formulation: of XLA's everywhere, of the CPU's on the CPU."""
-    plain, cpu = partial(transpose, formulations.direct), partial(transpose, formulations.cpu)
-    return _primitive(name, plain, cpu, batch_operands)
-
-
-_output_p = _declare("conv2d", lambda convolve, x, w, geometry: convolve(x, w, geometry), (0,))
-_image_gradient_p = _declare("conv2d_image_gradient", _image_gradient, (0,))
-_kernel_gradient_p = _declare("conv2d_kernel_gradient", _kernel_gradient, ())
+_output_p = _primitive("conv2d", direct, cpu_convolution.output, (0,))
+_image_gradient_p = _primitive(
+    "conv2d_image_gradient", partial(image_transpose, direct), cpu_convolution.image_gradient, (0,)
+)
+_kernel_gradient_p = _primitive(
+    "conv2d_kernel_gradient", partial(kernel_transpose, direct), cpu_convolution.kernel_gradient, ()
+)
 
 # <conv(x, w), g> = <x, image_gradient(g, w)> = <w, kernel_gradient(x, g)>: each map's transposes are the other two.
 ad.defbilinear(

@@ -1,5 +1,9 @@
 """conv2d is XLA's convolution, whatever its shape, its derivative and the transformation around it."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,3 +86,132 @@ def test_output_and_gradients_are_xlas(name):
         assert relative_error(precise, reference) < 1e-14
         assert relative_error(value, reference) < 1e-6
         assert np.max(np.abs(value - reference)) < 1e-5 * np.max(np.abs(reference))
+
+
+DIFFERENT = [
+    "3x3",
+    "3x3 wide",
+    "3x3 on 2",
+    "3x3 stride 2 on 4",
+    "3x3 stride 2 odd",
+    "1x1 stride 2",
+    "grouped",
+]
+
+
+@pytest.mark.parametrize("strides", [(1, 2), (3, 1)])
+@pytest.mark.parametrize("size", [(5, 9), (2, 7), (1, 4)])
+def test_unequal_directions_and_uneven_padding(size, strides):
+    rng = np.random.default_rng(0)
+    images, weights = rng.normal(size=(2, *size, 8)), rng.normal(size=(3, 2, 8, 16))
+    keywords = {"strides": strides, "padding": ((1, 2), (2, 0)), "groups": 1}
+    with jax.enable_x64(True):
+        shape = stock(images, weights, **keywords).shape
+        cotangent = rng.normal(size=shape)
+        values = output_and_gradients(conv2d, images, weights, cotangent, keywords)
+        references = output_and_gradients(stock, images, weights, cotangent, keywords)
+        for value, reference in zip(values, references, strict=True):
+            np.testing.assert_allclose(value, reference, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_forward_mode_and_second_derivatives_are_xlas(name):
+    images, weights, _, keywords = draw(name)
+
+    def curvature(function):
+        def objective(x, w):
+            return jnp.sum(jnp.sin(function(x, w, **keywords)))
+
+        return jax.jit(jax.grad(lambda x, w: jax.jvp(objective, (x, w), (x, w))[1], (0, 1)))(images, weights)
+
+    with jax.enable_x64(True):
+        for value, reference in zip(curvature(conv2d), curvature(stock), strict=True):
+            assert relative_error(value, np.asarray(reference)) < 1e-12
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("name", ["3x3 on 2", "grouped"])
+def test_vmap_is_a_loop(name, axes):
+    keywords = draw(name)[3]
+    rng = np.random.default_rng(0)
+    images, weights, cotangent, _ = draw(name)
+    operands = [
+        rng.normal(size=(2, *x.shape)) if at == 0 else x
+        for x, at in zip((images, weights), axes, strict=True)
+    ]
+
+    def each(x, w):
+        return output_and_gradients(conv2d, x, w, cotangent, keywords)
+
+    with jax.enable_x64(True):
+        mapped = jax.vmap(each, axes)(*operands)
+        for i in range(2):
+            single = each(*(x[i] if at == 0 else x for x, at in zip(operands, axes, strict=True)))
+            for value, reference in zip(mapped, single, strict=True):
+                np.testing.assert_allclose(value[i], reference, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["3x3 wide", "3x3 on 2", "3x3 stride 2 odd"])
+def test_half_precision_rounds_once(name, dtype):
+    images, weights, cotangent, keywords = draw(name)
+    arrays = [jnp.asarray(a, dtype) for a in (images, weights, cotangent)]
+    values = jax.jit(lambda *a: output_and_gradients(conv2d, *a, keywords))(*arrays)
+    wide = [a.astype(jnp.float32) for a in arrays]
+    references = jax.jit(lambda *a: output_and_gradients(stock, *a, keywords))(*wide)
+    for value, reference in zip(values, references, strict=True):
+        assert value.dtype == dtype
+        assert relative_error(value, np.asarray(reference)) < jnp.finfo(dtype).eps
+
+
+def test_export_for_every_platform_runs_here():
+    images, weights, _, keywords = draw("3x3 on 2", dtype=np.float32)
+    exported = jax.export.export(
+        jax.jit(lambda x, w: conv2d(x, w, **keywords)), platforms=("cpu", "cuda", "tpu")
+    )
+    exported = exported(images, weights)
+    expected = stock(images, weights, **keywords)
+    np.testing.assert_allclose(exported.call(images, weights), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_get_one_convolution(platform):
+    images, weights, _, keywords = draw("1x1", dtype=np.float32)
+    function = jax.jit(lambda x, w: conv2d(x, w, **keywords))
+    text = function.trace(images, weights).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 1
+    assert "dot_general" not in text
+
+
+SHARDED = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from resnet_jax.models.convolution import conv2d
+
+mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+for side, size, stride in ((8, 3, 1), (8, 3, 2), (4, 3, 2), (2, 3, 1), (2, 3, 2), (1, 3, 1), (7, 1, 2)):
+    def objective(images, kernel):
+        pad = size // 2
+        return jnp.sum(conv2d(images, kernel, strides=(stride,) * 2, padding=((pad, pad),) * 2) ** 2)
+
+    images, kernel = jnp.ones((16, side, side, 8)), jnp.ones((size, size, 8, 16))
+    rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    step = jax.jit(jax.grad(objective, (0, 1)), in_shardings=(rows, whole), out_shardings=(rows, whole))
+    text = step.lower(images, kernel).compile().as_text()
+    assert "all-reduce" in text
+    for collective in ("all-gather", "all-to-all", "collective-permute"):
+        assert collective not in text, (side, size, stride, collective)
+    manual = jax.shard_map(jax.grad(objective, 1), mesh=mesh, in_specs=(P("data"), P()), out_specs=P())
+    assert jnp.allclose(jax.jit(manual)(images, kernel), jax.grad(objective, 1)(images, kernel), rtol=1e-5)
+"""
+
+
+def test_eight_devices_exchange_only_sums():
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
