@@ -37,9 +37,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
         paths = photographs(pathlib.Path(root), arguments.files)
         contenders = everyone(pathlib.Path(root), paths, arguments, stack)
-        rates = rounds(contenders, arguments.images, arguments.rounds)
+        rates, work = rounds(contenders, arguments.images, arguments.rounds)
     rates |= in_memory(arguments.rounds)
-    report = table(rates, arguments) + epoch_start() + memory(arguments.batches)
+    report = table(rates, work, arguments) + epoch_start() + memory(arguments.batches)
     print(report)
     target = pathlib.Path(__file__).parent.parent / "results" / "input_pipeline.md"
     target.parent.mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ def everyone(
 
 def tensorflow(
     python: str, listing: pathlib.Path, threads: int, stack: contextlib.ExitStack
-) -> Callable[[int], float]:
+) -> Callable[[int], tuple[float, float]]:
     script = str(pathlib.Path(__file__).parent / "input_tfdata.py")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     process = stack.enter_context(
@@ -135,24 +135,34 @@ def tensorflow(
     )
     stack.callback(process.stdin.close)
 
-    def run(images: int) -> float:
+    def run(images: int) -> tuple[float, float]:
         process.stdin.write(f"{images}\n")
         process.stdin.flush()
-        return float(process.stdout.readline())
+        seconds, worked = map(float, process.stdout.readline().split())
+        return seconds, worked
 
     return run
 
 
-def rounds(contenders: dict[str, Callable], images: int, count: int) -> dict[str, list[float]]:
-    """Returns images a second of each contender in each round; the first, warming round does not count."""
+def rounds(
+    contenders: dict[str, Callable], images: int, count: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Runs all in turn; the first, warming round does not count.
+
+    Returns:
+      (images a second of each contender in each round, the median of its processor milliseconds an image).
+    """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
+    work: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(count + 1):
         for name, run in contenders.items():
-            began = time.perf_counter()
-            seconds = run(images) or time.perf_counter() - began
+            began, worked = time.perf_counter(), time.process_time()
+            elsewhere = run(images)
+            seconds, busy = elsewhere or (time.perf_counter() - began, time.process_time() - worked)
             if number:
                 rates[name].append(images / seconds)
-    return rates
+                work[name].append(1e3 * busy / images)
+    return rates, {name: statistics.median(found) for name, found in work.items()}
 
 
 def in_memory(count: int) -> dict[str, list[float]]:
@@ -173,7 +183,7 @@ def in_memory(count: int) -> dict[str, list[float]]:
     return rates
 
 
-def table(rates: dict[str, list[float]], arguments: argparse.Namespace) -> str:
+def table(rates: dict[str, list[float]], work: dict[str, float], arguments: argparse.Namespace) -> str:
     medians = {name: statistics.median(found) for name, found in rates.items()}
     lines = [
         "# Input pipeline: images per second",
@@ -182,15 +192,16 @@ def table(rates: dict[str, list[float]], arguments: argparse.Namespace) -> str:
         f"about 500x375, random-resized crop to 224 and flip, medians of {arguments.rounds} rounds taken in turn. "
         "Ours flips on the device.",
         "",
-        "| pipeline | images/s | lowest to highest | times Pillow | times tf.data |",
-        "|---|---|---|---|---|",
+        "| pipeline | images/s | lowest to highest | times Pillow | times tf.data | processor ms an image |",
+        "|---|---|---|---|---|---|",
     ]
     for name, rate in medians.items():
         spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
         decodes = "in memory" not in name
         peers = [medians.get(peer) if decodes else None for peer in ("Pillow", "tf.data")]
         ratios = [f"{rate / peer:.2f}" if peer else "" for peer in peers]
-        lines.append(f"| {name} | {rate:,.0f} | {spread} | {' | '.join(ratios)} |")
+        busy = f"{work[name]:.2f}" if name in work else ""
+        lines.append(f"| {name} | {rate:,.0f} | {spread} | {' | '.join(ratios)} | {busy} |")
     scaling = [
         many / one
         for many, one in zip(*(rates[f"resnet_jax, files{of}"] for of in ("", ", 1 thread")), strict=True)

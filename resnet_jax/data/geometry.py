@@ -30,10 +30,10 @@ def random_crop(
     Returns:
       (top, left, height, width) in pixels, inside the image.
     """
-    words = np.random.Philox(key=[seed, _CROP_STREAM], counter=[0, 0, epoch, index]).random_raw(4 * _TRIES)
-    draws = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    words = np.random.Philox(key=[seed, _CROP_STREAM], counter=[0, 0, epoch, index])
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    for area, shape, down, right in draws.reshape(_TRIES, 4).tolist():
+    for _ in range(_TRIES):
+        area, shape, down, right = ((word >> 11) * 2.0**-53 for word in words.random_raw(4).tolist())
         area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
         shape = math.exp(low + (high - low) * shape)
         crop_width, crop_height = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))

@@ -42,8 +42,9 @@ def resized(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     top, left, height, width = box
     down, right = reach(height, size), reach(width, size)
     row, column = max(math.floor(top) - down, 0), max(math.floor(left) - right, 0)
-    near = pixels[row : math.ceil(top + height) + down, column : math.ceil(left + width) + right]
-    image = Image.fromarray(near[..., 0] if near.shape[2] == 1 else near)
+    last_row = min(math.ceil(top + height) + down, pixels.shape[0])
+    last_column = min(math.ceil(left + width) + right, pixels.shape[1])
+    image = _window(pixels, row, column, last_row, last_column)
     return resized_image(image, (top - row, left - column, height, width), size)
 
 
@@ -56,17 +57,31 @@ def resized_image(image: Image.Image, box: Box, size: int) -> np.ndarray:
         edges = (left, top, left + width, top + height)
         target = image.resize((size, size), Image.Resampling.BILINEAR, box=edges)
     else:
-        target = Image.new(image.mode, (size, size))
-        _resizer().resize_pil(image, target, _options(left, top, width, height))
+        resizer, target = _tools(image.mode, size)
+        resizer.resize_pil(image, target, _options(left, top, width, height))
     result = np.asarray(target)
     return result[..., None] if result.ndim == 2 else result
 
 
-def _resizer() -> "cykooz_resizer.Resizer":
-    """Returns this thread's own: it keeps the memory between its two passes."""
+def _window(pixels: np.ndarray, top: int, left: int, bottom: int, right: int) -> Image.Image:
+    """Returns part of uint8 [H, W, C] as a Pillow image."""
+    if pixels.shape[2] == 1:
+        return Image.fromarray(pixels[top:bottom, left:right, 0])
+    stride = 3 * pixels.shape[1]
+    # Pillow steps over the columns that are left out by itself, which spares a copy.
+    data = np.ascontiguousarray(pixels).reshape(-1)[
+        top * stride + 3 * left : (bottom - 1) * stride + 3 * right
+    ]
+    return Image.frombuffer("RGB", (right - left, bottom - top), data, "raw", "RGB", stride, 1)
+
+
+def _tools(mode: str, size: int) -> tuple["cykooz_resizer.Resizer", Image.Image]:
+    """Returns this thread's own resizer and target image: both keep memory that every image needs again."""
     if not hasattr(_local, "resizer"):
-        _local.resizer = cykooz_resizer.Resizer()
-    return _local.resizer
+        _local.resizer, _local.targets = cykooz_resizer.Resizer(), {}
+    if (mode, size) not in _local.targets:
+        _local.targets = {(mode, size): Image.new(mode, (size, size))}
+    return _local.resizer, _local.targets[mode, size]
 
 
 def _options(left: float, top: float, width: float, height: float) -> "cykooz_resizer.ResizeOptions":
