@@ -9,9 +9,9 @@ logits = model.apply(variables, images, train=False)  # [N, 10], float32
 from typing import Any
 
 from resnet_jax.errors import UserError
-from resnet_jax.models import ResNet, create_model, list_models
+from resnet_jax.models import ResNet, create_model, list_models, load_torch, save_torch
 
-__all__ = ["ResNet", "UserError", "create_model", "list_models", "restore"]
+__all__ = ["ResNet", "UserError", "create_model", "list_models", "load_torch", "restore", "save_torch"]
 
 
 def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, Any], Any]:

@@ -2,6 +2,15 @@
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.torch_weights import load_torch, save_torch
 from resnet_jax.models.zoo import create_model, list_models
 
-__all__ = ["BasicBlock", "BottleneckBlock", "ResNet", "create_model", "list_models"]
+__all__ = [
+    "BasicBlock",
+    "BottleneckBlock",
+    "ResNet",
+    "create_model",
+    "list_models",
+    "load_torch",
+    "save_torch",
+]
