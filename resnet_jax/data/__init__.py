@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from resnet_jax.data import cifar, digits, folder, idx, shards, splits, synthetic, tfds
+from resnet_jax.data import cifar, digits, folder, idx, names, shards, splits, synthetic, tfds
 from resnet_jax.data.augment import make_augment
 from resnet_jax.data.bottleneck import diagnosis
 from resnet_jax.data.feed import Feed
@@ -48,6 +48,7 @@ def open_source(config: Any, train: bool, seed: int) -> Source:
     Raises:
       UserError: the data is missing or broken, or the split does not exist or is empty.
     """
+    names.check(config.name, config.dir)
     text = config.train_split if train else config.eval_split
     field = "train_split" if train else "eval_split"
     part = splits.parse(text, field) if text else None

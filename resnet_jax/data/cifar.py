@@ -60,8 +60,6 @@ def open_split(config, split: str | None, train: bool) -> ArraySource:
     Raises:
       UserError: no form is there completely, or a file is not what it should be.
     """
-    if config.dir is None:
-        raise UserError("config.data.dir = None: data.name 'cifar' needs the directory of the CIFAR files")
     name = split or ("train" if train else "test")
     if name not in _BATCHES:
         raise splits.absent("train_split" if train else "eval_split", name, list(_BATCHES), "CIFAR")

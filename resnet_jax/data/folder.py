@@ -61,8 +61,6 @@ def open_split(config, split: str | None, train: bool) -> FolderSource:
       UserError: the tree or the split does not exist, a class is empty or unknown.
     """
     field = "train_split" if train else "eval_split"
-    if config.dir is None:
-        raise UserError("config.data.dir = None: data.name 'folder' needs the directory of the image tree")
     root = pathlib.Path(config.dir)
     if not root.is_dir():
         raise UserError(f"config.data.dir = {config.dir!r}: no such directory; give that of the image tree")

@@ -55,8 +55,6 @@ def open_split(config, split: str | None, train: bool) -> ArraySource:
     Raises:
       UserError: a file is missing, truncated or of another kind, or images and labels do not fit.
     """
-    if config.dir is None:
-        raise UserError("config.data.dir = None: data.name 'idx' needs the directory of the IDX files")
     name = split or ("train" if train else "test")
     if name not in _SPLITS:
         raise splits.absent("train_split" if train else "eval_split", name, list(_SPLITS), "IDX files")

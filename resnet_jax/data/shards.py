@@ -72,8 +72,6 @@ def open_split(config, split: str | None, train: bool) -> ShardSource:
       UserError: there are no shards, the split does not exist, or a shard is not what the index says.
     """
     field = "train_split" if train else "eval_split"
-    if config.dir is None:
-        raise UserError("config.data.dir = None: data.name 'shards' needs the directory that prepare wrote")
     directory = pathlib.Path(config.dir)
     index = read_index(directory)
     known = list(index["splits"])

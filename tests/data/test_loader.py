@@ -255,3 +255,25 @@ def test_batch_memory_is_used_again_but_never_while_held(imagenet):
     assert all(np.array_equal(view, copy[2:4]) for view, copy in zip(views, copies, strict=True))
     del views
     assert batches[0]["image"].ctypes.data in places
+
+
+def test_images_in_memory_can_be_cropped_at_random():
+    first, second = (loader(True, 16, random_resized_crop=True, image_size=12)[number] for number in (0, 90))
+    assert first["image"].shape == (16, 12, 12, 1)
+    place = (
+        int(np.flatnonzero(second["index"] == first["index"][0])[0])
+        if first["index"][0] in second["index"]
+        else 0
+    )
+    assert not np.array_equal(first["image"][0], second["image"][place])
+
+
+def test_a_large_set_of_one_image_size_is_streamed(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 7, 3), np.uint8)
+    examples = [(fabricate.encoded(image, "PNG"), label % 3) for label, image in enumerate(pixels)]
+    fabricate.tfds_directory(
+        tmp_path, {"train": examples}, name="x", classes=["a", "b", "c"], shape=(6, 7, 3)
+    )
+    monkeypatch.setattr("resnet_jax.data.tfds._IN_MEMORY_BYTES", 100)
+    batch = loader(True, 5, name="x", dir=str(tmp_path))[0]
+    assert np.array_equal(batch["image"], pixels[batch["index"]])
