@@ -1,7 +1,7 @@
 """A convolution and its two gradients as XLA:CPU runs them best, chosen by shape.
 
 What it runs badly when asked plainly (jaxlib 0.10): 1x1 kernels, maps smaller than the kernel, the image gradient of
-a strided convolution, and few channels. docs/speed_notes.md has the measurements behind the choices.
+a strided convolution, and 64 channels. docs/speed_notes.md has the measurements behind the choices.
 
 Every function here is for one group and float32 or float64.
 """
@@ -20,7 +20,7 @@ from resnet_jax.models.formulations import (
 )
 
 NO_PADDING = ((0, 0), (0, 0))
-FEW_CHANNELS = 64
+EIGEN_CHANNELS = range(33, 65)
 
 
 def output(images, kernel, geometry):
@@ -92,7 +92,7 @@ def _formulation(geometry, channels, dtype):
     height, width = geometry.image_size
     if min(height, width) < 3 or (height * width <= 16 and geometry.strides != (1, 1)):
         return patches
-    if max(channels) > FEW_CHANNELS or dtype != jnp.float32 or geometry.strides != (1, 1):
+    if max(channels) not in EIGEN_CHANNELS or dtype != jnp.float32 or geometry.strides != (1, 1):
         return direct
     return one_row_more if geometry.output_size == geometry.image_size else direct
 
