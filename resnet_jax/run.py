@@ -21,6 +21,9 @@ from resnet_jax import parallel
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 
+BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
+"""Scheme of an address -> the package that reads and writes there for etils.epath."""
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "resnet-jax")
 
 
@@ -51,12 +54,28 @@ def open_checkpoints(workdir: epath.PathLike, config: ConfigDict, **options: Any
     )
 
 
+def check_backend(workdir: epath.PathLike) -> None:
+    """Checks that this machine can reach the place of a run.
+
+    Raises:
+      UserError: it is in a bucket whose package is not installed.
+    """
+    scheme, found, _ = str(workdir).partition("://")
+    try:
+        epath.Path(workdir).exists()
+    except ImportError as error:
+        package = BUCKETS.get(scheme) if found else None
+        remedy = f"pip install {package}" if package else str(error)
+        raise UserError(f"--workdir={workdir}: the package for {scheme}:// is missing: {remedy}") from error
+
+
 def read_config(workdir: epath.PathLike) -> ConfigDict:
     """Reads the recipe that a run keeps.
 
     Raises:
       UserError: there is no run in `workdir`, or its config.json is damaged.
     """
+    check_backend(workdir)
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(
@@ -83,6 +102,7 @@ def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list
     Raises:
       UserError: the run was made by another recipe; the message lists the fields.
     """
+    check_backend(workdir)
     directory = epath.Path(workdir) / "checkpoints"
     if not directory.exists() or not any(path.name.isdigit() for path in directory.iterdir()):
         return config, []

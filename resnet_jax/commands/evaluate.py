@@ -2,6 +2,7 @@
 
 import json
 
+from resnet_jax import config as recipe
 from resnet_jax import parallel, run
 from resnet_jax.commands import assembly
 from resnet_jax.errors import UserError
@@ -29,6 +30,7 @@ def evaluate(
     if batch_size is not None:
         config.eval_batch_size = batch_size
     if data_dir is not None:
+        recipe.check_is_mounted("--data_dir", data_dir)
         config.data.dir = data_dir
     assembly.prepare_runtime(config)
     mesh = parallel.make_mesh()

@@ -9,8 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from resnet_jax import parallel, run
+from resnet_jax.commands import fit
 from resnet_jax.commands.assembly import Parts, assemble
-from resnet_jax.errors import UserError
 
 # SUMMARY
 from resnet_jax.training import schedule
@@ -86,6 +86,10 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             loop.run(state, notes)
             best = checkpoints.notes(checkpoints.best_step())
             display.say(f"best: {_say_scores(best.scores)} at step {best.step}; the run is in {workdir}")
+        except jax.errors.JaxRuntimeError as error:
+            if not fit.is_out_of_memory(error):
+                raise
+            raise fit.out_of_memory(parts, programs.shapes) from error
         finally:
             display.stop()
             checkpoints.close()
@@ -95,10 +99,11 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The compiled steps and what compiling them took."""
+    """The compiled steps, what the training step is given, and the seconds that compiling them took."""
 
     train_step: Any
     eval_step: Any
+    shapes: Any
     seconds: float
 
 
@@ -106,22 +111,24 @@ def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interr
     train_batch, eval_batch = (
         parallel.shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
     )
+    shapes = fit.shapes_of((state, train_batch, wishes.array()))
     began = time.monotonic()
 
     def work() -> Programs:
-        train_step = parts.train_step().lower(state, train_batch, wishes.array()).compile()
+        train_step = parts.train_step().lower(*shapes).compile()
         eval_step = parts.eval_step().lower(state.variables, eval_batch, wishes.array()).compile()
-        return Programs(train_step, eval_step, time.monotonic() - began)
+        return Programs(train_step, eval_step, shapes, time.monotonic() - began)
 
     try:
-        return interrupts.patiently(work)
+        programs = interrupts.patiently(work)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not fit.is_out_of_memory(error):
             raise
-        raise UserError(
-            f"config.batch_size = {parts.config.batch_size}: a step does not fit into the device's memory; set "
-            f"config.accumulate_steps = {2 * parts.config.accumulate_steps}, or a smaller batch"
-        ) from error
+        raise fit.out_of_memory(parts, shapes) from error
+    limit = fit.device_gib()
+    if limit is not None and fit.needed_gib(programs.train_step) > limit:
+        raise fit.out_of_memory(parts, shapes)
+    return programs
 
 
 def _introduction(parts: Parts, programs: Programs, state: TrainState, workdir: str) -> dict[str, str]:
@@ -143,21 +150,9 @@ def _introduction(parts: Parts, programs: Programs, state: TrainState, workdir: 
         f"peak rate {parts.peak_rate:g}, {shape}{warmup}",
         "batch": f"{config.batch_size} images, {config.batch_size // parts.mesh.size} a device"
         + (f" in {config.accumulate_steps} parts" if config.accumulate_steps > 1 else ""),
-        "compiled": f"in {programs.seconds:.1f} s; a step takes {_memory(programs.train_step):.2f} GiB a device",
+        "compiled": f"in {programs.seconds:.1f} s; a step takes {fit.needed_gib(programs.train_step):.2f} GiB a device",
         "workdir": str(workdir),
     }
-
-
-def _memory(compiled: Any) -> float:
-    """Returns the GiB of device memory that a compiled step needs."""
-    use = compiled.memory_analysis()
-    return (
-        use.argument_size_in_bytes
-        + use.output_size_in_bytes
-        - use.alias_size_in_bytes
-        + use.temp_size_in_bytes
-        + use.generated_code_size_in_bytes
-    ) / 2**30
 
 
 def _say_scores(scores: Mapping[str, float]) -> str:

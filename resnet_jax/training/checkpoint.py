@@ -24,6 +24,8 @@ FIELDS = {
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _REPLACED = ".replaced"
+# Orbax writes arrays, notes and metadata side by side, and each may fail on its own.
+_MOST_ERRORS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,11 +254,24 @@ class Checkpoints:
             f"saving checkpoint {step} to {self.directory} failed ({_reason(error)}): "
             "free space or mend permissions; training goes on and saves again at the next occasion"
         )
+        self._discard_writer()
         try:
             self._recover()
             self._remove_unfinished()
         except OSError:
             return  # the same trouble, already told
+
+    def _discard_writer(self) -> None:
+        """Ends the writer of a failed save, which would raise what else went wrong with it at the next save."""
+        writer, self._writer = self._writer, None
+        for _ in range(_MOST_ERRORS):
+            try:
+                if writer is not None:
+                    writer.wait_until_finished()
+                    writer.close()
+                return
+            except Exception:
+                continue
 
     def _recover(self) -> None:
         """Brings back a checkpoint that was set aside for a successor which never came."""

@@ -1,0 +1,79 @@
+"""What to change when a step does not fit into the memory of a device."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from resnet_jax import config as recipe
+from resnet_jax.commands.assembly import Parts
+from resnet_jax.errors import UserError
+
+MOST_TRIALS = 4
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def needed_gib(compiled: Any) -> float:
+    """Returns the GiB of device memory that a compiled step needs."""
+    use = compiled.memory_analysis()
+    return (
+        use.argument_size_in_bytes
+        + use.output_size_in_bytes
+        - use.alias_size_in_bytes
+        + use.temp_size_in_bytes
+        + use.generated_code_size_in_bytes
+    ) / 2**30
+
+
+def device_gib() -> float | None:
+    """Returns the GiB that JAX may use on the smallest device of this process, None where it does not tell (CPUs)."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    limits = [found["bytes_limit"] for found in stats if found and "bytes_limit" in found]
+    return min(limits) / 2**30 if limits else None
+
+
+def shapes_of(tree: Any) -> Any:
+    """Returns what a program needs to know of its arguments, without holding them."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def out_of_memory(parts: Parts, shapes: tuple) -> UserError:
+    """Returns the error that says what would fit; it has been compiled, and found to.
+
+    Args:
+      parts: of the run that does not fit.
+      shapes: of the arguments of its training step, from `shapes_of`.
+    """
+    share = parts.config.batch_size // parts.mesh.size
+    divisors = [k for k in range(parts.config.accumulate_steps + 1, share + 1) if share % k == 0]
+    # From coarse to fine there may be dozens, and a compilation takes a minute.
+    trials = divisors[:: max(1, len(divisors) // MOST_TRIALS)]
+    for accumulate_steps in trials:
+        if _fits(parts, accumulate_steps, shapes):
+            return UserError(
+                f"config.batch_size = {parts.config.batch_size}: a step does not fit into a device's memory; set "
+                f"config.accumulate_steps = {accumulate_steps}, which fits, or a smaller batch"
+            )
+    return UserError(
+        f"config.batch_size = {parts.config.batch_size}: a step does not fit into a device's memory, nor does any "
+        "config.accumulate_steps make it fit: take a smaller network or image, config.precision=bfloat16, or more "
+        "devices"
+    )
+
+
+def _fits(parts: Parts, accumulate_steps: int, shapes: Any) -> bool:
+    config = recipe.from_json(recipe.to_json(parts.config))
+    config.accumulate_steps = accumulate_steps
+    try:
+        compiled = dataclasses.replace(parts, config=config).train_step().lower(*shapes).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if is_out_of_memory(error):
+            return False
+        raise
+    except UserError:  # norm_group_size does not divide such a part
+        return False
+    limit = device_gib()
+    return limit is None or needed_gib(compiled) <= limit

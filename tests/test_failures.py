@@ -1,0 +1,153 @@
+"""What a run does when the disk, the loss or a path fails it, through `train` and the loop."""
+
+import json
+import os
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import config as recipe
+from resnet_jax import run
+from resnet_jax.commands.train import train
+from resnet_jax.errors import UserError
+from resnet_jax.training import profile, seal
+from resnet_jax.training.loop import Loop
+
+
+def settings(**changes):
+    config = recipe.defaults()
+    config.data.name = "digits"
+    config.batch_size = 64
+    config.num_epochs = 2
+    config.model.name = "resnet18"
+    config.model.stem = "small"
+    config.model.width = 4
+    config.model.stage_sizes = (1,)
+    config.checkpoint.every_epochs = 0.5
+    for name, value in changes.items():
+        recipe.set_field(config, name.replace("__", "."), value)
+    recipe.validate(config)
+    return config
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def fail_saves(monkeypatch, which):
+    """Makes the saves whose numbers, from 1, `which` holds true for find a full disk."""
+    sealing, count = seal.seal, 0
+
+    def sometimes_full(directory):
+        nonlocal count
+        count += 1
+        if which(count):
+            raise OSError(28, os.strerror(28))
+        sealing(directory)
+
+    monkeypatch.setattr(seal, "seal", sometimes_full)
+
+
+def test_training_survives_a_failed_save_says_so_and_saves_again(tmp_path, monkeypatch, capsys):
+    fail_saves(monkeypatch, lambda count: count == 2)
+    train(settings(), str(tmp_path))
+    said = capsys.readouterr().out
+    assert "saving checkpoint 22" in said
+    assert "No space left on device" in said
+    assert said.index("saving checkpoint 22") < said.index("[epoch 2/2]")
+    assert saved_steps(tmp_path)[-2:] == [33, 44]
+
+
+def test_a_failed_last_save_is_an_error_and_the_same_command_mends_it(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        fail_saves(patch, lambda count: count >= 4)
+        with pytest.raises(UserError, match="the last checkpoint could not be written"):
+            train(settings(), str(tmp_path))
+    assert saved_steps(tmp_path)[-1] == 33
+    train(settings(), str(tmp_path))
+    assert "going on from step 33" in capsys.readouterr().out
+    assert saved_steps(tmp_path)[-1] == 44
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # orbax's own, after the failure
+def test_a_full_disk_stops_neither_the_training_nor_what_was_saved(tmp_path, capsys):
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("cannot mount a small tmpfs here")
+    filler = place / "filler"
+    visit = Loop._visit
+
+    def visited(self, step, *arguments, **keywords):
+        if step == 22:
+            self._checkpoints.wait()
+            filler.write_bytes(bytes(os.statvfs(place).f_bavail * os.statvfs(place).f_bsize))
+        if step == 33:
+            self._checkpoints.wait()
+            filler.unlink()
+        visit(self, step, *arguments, **keywords)
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Loop, "_visit", visited)
+            train(settings(), str(place / "run"))
+        said = capsys.readouterr().out
+        assert "saving checkpoint 22" in said
+        assert saved_steps(place / "run")[-2:] == [33, 44]
+        lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["step"], line["split"]) for line in lines] == [
+            (step, split) for step in (22, 44) for split in ("train", "test")
+        ]
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(UserError) as caught:
+        train(
+            settings(schedule__base_lr=1e25, schedule__warmup_epochs=1.9, model__norm="none"), str(tmp_path)
+        )
+    message = str(caught.value)
+    assert message.startswith("loss or gradients are not finite at step ")
+    assert "config.schedule.base_lr" in message
+    steps = saved_steps(tmp_path) if (tmp_path / "checkpoints").exists() else []
+    assert message.endswith(f"the last good checkpoint is {max(steps, default='none')}")
+    for step in steps:
+        assert all(
+            np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.restore(tmp_path, str(step))[1]["params"])
+        )
+
+
+def test_minutes_between_checkpoints_add_some_between_epochs(tmp_path):
+    train(
+        settings(checkpoint__every_epochs=2.0, checkpoint__every_minutes=1e-9, num_epochs=0.3), str(tmp_path)
+    )
+    assert saved_steps(tmp_path) == [4, 5, 6, 7][-len(saved_steps(tmp_path)) :]
+    assert len(saved_steps(tmp_path)) >= 3
+
+
+def test_a_profile_leaves_a_trace_of_its_steps(tmp_path):
+    train(settings(num_epochs=0.3), str(tmp_path), profile=profile.parse("2:4"))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("text", ["5", "5:", "5:5", "a:b", "-1:3"])
+def test_a_profile_that_is_no_range_is_refused(text):
+    with pytest.raises(UserError, match="must be start:stop"):
+        profile.parse(text)
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("gs", "gcsfs"), ("s3", "s3fs")])
+def test_a_bucket_whose_backend_is_missing_names_the_package(scheme, package):
+    with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
+        train(settings(), f"{scheme}://bucket/run")
+
+
+def test_data_in_a_bucket_is_refused_at_once():
+    with pytest.raises(UserError, match=r"config\.data\.dir.*gs://bucket/data"):
+        settings(data__name="imagenet2012", data__dir="gs://bucket/data")
