@@ -229,18 +229,19 @@ def _long() -> tuple[np.ndarray, np.ndarray]:
 
 
 def memory(batches: int) -> str:
-    """Decodes many small batches and reports the highest resident memory early and at the end."""
+    """Decodes many small batches and reports the resident memory early and at the end."""
     with tempfile.TemporaryDirectory() as root:
         photographs(pathlib.Path(root), 20)
         config = settings(name="folder", dir=str(pathlib.Path(root) / "tree"), image_size=32)
         loader = data.Loader(data.open_source(config, True, 0), config, batch_size=4, seed=0, train=True)
-        peaks = []
+        resident = []
         with data.Feed(loader, 0, batches, lambda batch: batch) as feed:
             for number, _ in feed:
                 if number in (batches // 10, batches - 1):
-                    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    early, late = peaks
-    return f"\nPeak resident memory: {early:.0f} MiB after {batches // 10:,} batches, {late:.0f} after {batches:,}.\n"
+                    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+                    resident.append(pages * resource.getpagesize() / 2**20)
+    early, late = resident
+    return f"\nResident memory: {early:.0f} MiB after {batches // 10:,} batches, {late:.0f} MiB after {batches:,}.\n"
 
 
 if __name__ == "__main__":
