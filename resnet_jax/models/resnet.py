@@ -117,7 +117,7 @@ class ResNet(nn.Module):
         expansion = 4 if self.block == "bottleneck" else 1
         stride = 1 if self.stem == "small" else 2
         info = {"stem": FeatureInfo(self._stem_channels, stride)}
-        stride *= 1 if self._stem_pool == "none" else 2
+        stride *= 1 if self.pool_after_stem == "none" else 2
         for stage in range(len(self.stage_sizes)):
             info[f"stage{stage + 1}"] = FeatureInfo(self.width * 2**stage * expansion, stride * 2**stage)
         return info
@@ -132,7 +132,7 @@ class ResNet(nn.Module):
         return self.stem_width or self.width
 
     @property
-    def _stem_pool(self) -> str:
+    def pool_after_stem(self) -> str:
         return self.stem_pool or ("none" if self.stem == "small" else "max")
 
     @nn.compact
@@ -179,9 +179,9 @@ class ResNet(nn.Module):
         return x if self.version == "v2" else self._norm_relu("bn1", x, train)
 
     def _apply_stem_pool(self, x: jax.Array, train: bool) -> jax.Array:
-        if self._stem_pool == "max":
+        if self.pool_after_stem == "max":
             return max_pool(x)
-        if self._stem_pool == "conv":
+        if self.pool_after_stem == "conv":
             x = self._conv(features=self._stem_channels, size=3, stride=2, name="maxpool_0")(x)
             return self._norm_relu("maxpool_1", x, train)
         return x
