@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from resnet_jax.models import create_model, layers
 from resnet_jax.models.convolution import conv2d
 
 # (side, channels, features, kernel, stride, padding, groups): one row for every formulation and for its edges.
@@ -186,6 +187,7 @@ def test_other_platforms_get_one_convolution(platform):
 SHARDED = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from resnet_jax.models import create_model, layers
 from resnet_jax.models.convolution import conv2d
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -215,3 +217,28 @@ def test_eight_devices_exchange_only_sums():
         [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def network_gradients(dtype, images):
+    model = create_model("resnet18", num_classes=10, width=16, dtype=dtype, param_dtype=dtype)
+    variables = create_model("resnet18", num_classes=10, width=16).init(
+        jax.random.key(0), images, train=False
+    )
+    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+
+    def objective(params):
+        logits, _ = model.apply(variables | {"params": params}, images, train=True, mutable=["batch_stats"])
+        return jnp.mean(jax.nn.logsumexp(logits, 1) - logits[:, 0])
+
+    gradients = jax.jit(jax.grad(objective))(variables["params"])
+    return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(gradients)])
+
+
+def test_a_networks_rounding_error_is_at_most_twice_the_plain_ones(monkeypatch):
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(8, 28, 28, 1)), jnp.float32)
+    with jax.enable_x64(True):
+        truth = network_gradients("float64", images)
+    ours = relative_error(network_gradients("float32", images), truth)
+    monkeypatch.setattr(layers, "conv2d", stock)
+    plain = relative_error(network_gradients("float32", images), truth)
+    assert 0 < ours < 2 * plain
