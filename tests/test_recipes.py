@@ -50,6 +50,8 @@ def test_a_recipe_takes_a_step_and_is_evaluated(path, tmp_path):
         config.data.image_size = 64
     config.model.stage_sizes = (1,) * len(recipe.build_model(config).stage_sizes)
     config.model.width = 8
+    if config.model.norm_group_size:
+        config.model.norm_group_size = 4
     recipe.validate(config)
     train(config, str(tmp_path / "run"))
     records = logbook.read(tmp_path / "run")

@@ -1,0 +1,178 @@
+"""Kills a training process again and again, and shows that nothing is lost.
+
+    python -m benchmarks.faults [--kills=50] [--seed=0]
+
+One run is left alone. Another is killed at random moments while it starts and compiles, takes steps, evaluates or
+saves, by SIGKILL or SIGTERM, and started again by the same command each time. It must end with the parameters, the
+statistics and the log of the first, bit for bit, and no checkpoint that has its final name may ever be damaged. A run
+that ends before all kills are spent is compared and followed by a fresh one. Writes results/faults.md.
+"""
+
+import argparse
+import collections
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from resnet_jax import run
+from resnet_jax.training import logbook, seal
+
+ROOT = Path(__file__).parents[1]
+MOMENTS = ("start and compile", "step", "evaluate", "save")
+RECIPE = (
+    "--config=configs/quickstart.py",
+    "--config.model.width=8",
+    "--config.model.stage_sizes=1,1",
+    "--config.num_epochs=40",
+    "--config.log_every_steps=11",
+    "--config.data.flip=True",
+)
+
+
+def start(workdir: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "launch.py", *RECIPE, f"--workdir={workdir}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(moment: str, process: subprocess.Popen, workdir: Path, draw: random.Random) -> None:
+    """Returns at a random instant of `moment`, or when the process has ended."""
+    checkpoints, log = workdir / "checkpoints", workdir / "metrics.jsonl"
+    if moment == "start and compile":
+        time.sleep(draw.uniform(0, 4))
+        return
+    size = log.stat().st_size if log.exists() else 0
+    for line in process.stdout:  # the table is printed once all is compiled
+        if line.startswith("workdir"):
+            break
+    time.sleep(draw.uniform(0, 0.3))
+    while process.poll() is None:
+        if moment == "step":
+            time.sleep(draw.uniform(0, 0.3))
+            return
+        if (
+            moment == "save"
+            and checkpoints.exists()
+            and any("tmp" in path.name for path in checkpoints.iterdir())
+        ):
+            time.sleep(draw.uniform(0, 0.03))
+            return
+        # The last line of an epoch's training is written right before its evaluation.
+        if moment == "evaluate" and log.exists() and log.stat().st_size > size:
+            time.sleep(draw.uniform(0, 0.01))
+            return
+        time.sleep(0.0005)
+
+
+def damaged(workdir: Path) -> list[str]:
+    """Returns what is wrong with the committed checkpoints of a run."""
+    found = [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+    return [f"{path}: {fault}" for path in found if (fault := seal.fault(path))]
+
+
+def log_of(workdir: Path) -> list[dict]:
+    return [
+        {name: value for name, value in record.items() if name not in logbook.TIMES}
+        for record in logbook.read(workdir)
+    ]
+
+
+def is_same(workdir: Path, straight: Path) -> bool:
+    """Whether two finished runs have the same parameters, statistics and log, bit for bit."""
+    (_, ours, told), (_, theirs, expected) = (run.restore(path, "last") for path in (workdir, straight))
+    equal = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), ours, theirs)
+    return told.step == expected.step and all(jax.tree.leaves(equal)) and log_of(workdir) == log_of(straight)
+
+
+def finish(workdir: Path) -> None:
+    process = start(workdir)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the run ended with status {process.returncode}:\n{output}")
+
+
+def strike(workdir: Path, draw: random.Random, counts: collections.Counter) -> bool:
+    """Starts the run and kills it; returns whether it was killed before it ended."""
+    moment, number = draw.choice(MOMENTS), draw.choice((signal.SIGKILL, signal.SIGTERM))
+    process = start(workdir)
+    wait_for(moment, process, workdir, draw)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    if process.returncode == 0:
+        return False
+    # Before the handlers are there, SIGTERM ends the interpreter as it ends any.
+    if process.returncode not in (-number, 128 + number):
+        raise RuntimeError(f"status {process.returncode} after {number.name} during {moment}:\n{output}")
+    counts[moment, number.name] += 1
+    return True
+
+
+def torment(kills: int, seed: int, folder: Path) -> tuple[collections.Counter, int, list[str]]:
+    """Spends all kills; returns their counts, how many runs they were spread over, and every fault found."""
+    draw, counts, faults = random.Random(seed), collections.Counter(), []
+    straight, number = folder / "straight", 0
+    finish(straight)
+    while counts.total() < kills:
+        workdir = folder / f"broken{number}"
+        number += 1
+        while counts.total() < kills and strike(workdir, draw, counts):
+            faults += damaged(workdir)
+            print(f"{counts.total()} kills, {len(faults)} faults", flush=True)
+        finish(workdir)
+        if not is_same(workdir, straight):
+            faults.append(f"{workdir} ended otherwise than the undisturbed run")
+    return counts, number, faults
+
+
+def report(counts: collections.Counter, runs: int, faults: list[str], seed: int, minutes: float) -> str:
+    rows = [f"| {moment} | {counts[moment, 'SIGKILL']} | {counts[moment, 'SIGTERM']} |" for moment in MOMENTS]
+    outcome = "none" if not faults else "; ".join(faults)
+    return "\n".join(
+        [
+            "# Faults: a training process killed at random moments",
+            "",
+            f"`python -m benchmarks.faults --kills={counts.total()} --seed={seed}` on {platform.machine()}, "
+            f"{os.cpu_count()} cores, jax {jax.__version__}, {minutes:.0f} minutes.",
+            "",
+            "| while it was to | SIGKILL | SIGTERM |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"{counts.total()} kills, spread over {runs} run{'s' if runs > 1 else ''} of 880 steps. Faults found "
+            "(a committed checkpoint damaged at any time; parameters, statistics or log at the end other than the "
+            f"undisturbed run's, bit for bit): {outcome}.",
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults_") as folder:
+        counts, runs, faults = torment(options.kills, options.seed, Path(folder))
+    text = report(counts, runs, faults, options.seed, (time.monotonic() - began) / 60)
+    (ROOT / "results").mkdir(exist_ok=True)
+    (ROOT / "results" / "faults.md").write_text(text)
+    print(text)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
