@@ -41,11 +41,7 @@ def make_augment(
     Raises:
       UserError: mean and standard deviation have another number of channels than the images.
     """
-    mean, std = (config.mean, config.std) if config.mean is not None else source.moments()
-    channels = source.image_shape[2] if source.image_shape else 3
-    if len(mean) != channels:
-        raise UserError(f"config.data.mean = {tuple(mean)!r}: must have {channels} numbers, one a channel")
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    mean, std = _moments(config, source)
     flips = source.image_shape is None if config.flip is None else config.flip
 
     def augment(batch: dict) -> tuple[jax.Array, jax.Array]:
@@ -80,6 +76,14 @@ def example_keys(seed: int, epoch: jax.Array, index: jax.Array) -> jax.Array:
     low, high = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
     root = jax.random.fold_in(jax.random.key(np.uint32(low), impl="threefry2x32"), np.uint32(high))
     return jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(root, e), i))(epoch, index)
+
+
+def _moments(config: Any, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = (config.mean, config.std) if config.mean is not None else source.moments()
+    channels = source.image_shape[2] if source.image_shape else 3
+    if len(mean) != channels:
+        raise UserError(f"config.data.mean = {tuple(mean)!r}: must have {channels} numbers, one a channel")
+    return np.asarray(mean, np.float64), np.asarray(std, np.float64)
 
 
 def _erasing(config: Any) -> dict:

@@ -1,5 +1,6 @@
 """What people look at: the grid of a batch, and the line on a starving device."""
 
+import jax
 import numpy as np
 import pytest
 from data_settings import settings
@@ -26,7 +27,7 @@ def test_the_grid_shows_the_images_of_the_batch(tmp_path):
 
 def test_the_grid_can_show_what_augmentation_makes(tmp_path):
     batches, config = loader(flip=True, mixup=0.5)
-    augment = data.make_augment(config, batches.source, True, 10, 0)
+    augment = jax.jit(data.make_augment(config, batches.source, True, 10, 0))
     data.save_grid(batches, 0, tmp_path / "plain.png")
     data.save_grid(batches, 0, tmp_path / "mixed.png", augment)
     plain, mixed = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("plain", "mixed"))
