@@ -56,7 +56,7 @@ class ResNet(nn.Module):
       norm_channel_groups: groups of channels where `norm="group"`.
       conv_bias: whether convolutions have a bias.
       scan_blocks: whether to compile a stage's equal blocks once, as a loop. The parameters, their names and
-        the function are the same, but intermediates inside those blocks are not recorded.
+        the function are the same, but for the draws of dropped branches; intermediates inside are not recorded.
       dtype: of the computation, a dtype or its name; statistics, pooling and the classifier are float32 or
         better.
       param_dtype: of the parameters.
@@ -133,6 +133,7 @@ class ResNet(nn.Module):
 
     @property
     def pool_after_stem(self) -> str:
+        """`stem_pool`, with None resolved by the stem."""
         return self.stem_pool or ("none" if self.stem == "small" else "max")
 
     @nn.compact
