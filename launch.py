@@ -12,8 +12,10 @@ from ml_collections import ConfigDict, config_flags
 
 from resnet_jax import config as recipe
 from resnet_jax import lastword, parallel
+from resnet_jax.commands.benchmark import benchmark
 from resnet_jax.commands.evaluate import evaluate
 from resnet_jax.commands.prepare import prepare
+from resnet_jax.commands.summarize import summarize
 from resnet_jax.commands.sweep import sweep
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
@@ -24,8 +26,11 @@ FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the recipe, for example configs/resnet50_imagenet.py"
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "prepare"], "what to do")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate", "summarize", "benchmark", "prepare"], "what to do"
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept; train: runs/<config name> by default")
+_MODEL = flags.DEFINE_string("model", None, "summarize: a network's name, in place of --config")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "evaluate: images a step; default: the run's", lower_bound=1
 )
@@ -137,8 +142,7 @@ def dispatch() -> None:
     match _MODE.value:
         case "train":
             config = _required_config()
-            name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
-            workdir = _WORKDIR.value or f"runs/{name}"
+            workdir = _default_workdir()
             if _SWEEP.value:
                 sweep(config, _SWEEP.value, workdir)
             else:
@@ -150,6 +154,14 @@ def dispatch() -> None:
                 batch_size=_BATCH_SIZE.value,
                 data_dir=_DATA_DIR.value,
             )
+        case "summarize":
+            if _CONFIG.value is None:
+                summarize(model=_MODEL.value)
+            else:
+                picture = f"{_default_workdir()}/batch.png"
+                summarize(config=_required_config(), model=_MODEL.value, picture=picture)
+        case "benchmark":
+            benchmark(_required_config())
         case "prepare":
             if _OUTPUT_DIR.value is None:
                 raise UserError("--output_dir is missing: name the directory that the shards go to")
@@ -171,6 +183,10 @@ def _required_config() -> ConfigDict:
         raise UserError("--config is missing: name a recipe, for example --config=configs/quickstart.py")
     recipe.validate(_CONFIG.value)
     return _CONFIG.value
+
+
+def _default_workdir() -> str:
+    return _WORKDIR.value or f"runs/{Path(config_flags.get_config_filename(FLAGS['config'])).stem}"
 
 
 def _required_workdir() -> str:

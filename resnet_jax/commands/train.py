@@ -1,6 +1,7 @@
 """Train: put the parts together, say what they are, and run the loop."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +9,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from resnet_jax import parallel, run
+from resnet_jax import data, parallel, run
 from resnet_jax.commands import fit
 from resnet_jax.commands.assembly import Parts, assemble
-
-# SUMMARY
+from resnet_jax.models.summary import summarize
 from resnet_jax.training import schedule
 from resnet_jax.training.display import Display
 from resnet_jax.training.goodput import Goodput
@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
         wishes = Wishes(interrupts, parts.mesh, parts.config.checkpoint.every_minutes)
         with goodput.spent("compiling"):
             programs = _compile(parts, state, wishes, interrupts)
-        display.table(_introduction(parts, programs, state, workdir))
+        display.table(_introduction(parts, programs, workdir))
         for line in [*changes, *schedule.warnings(parts.config.schedule, parts.config.num_epochs)]:
             display.say(line)
         if notes is not None:
@@ -74,6 +74,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             open_feed=lambda start, stop: parts.feed(parts.train_loader, start, stop),
             open_eval_feed=lambda: parts.feed(parts.eval_loader, 0, len(parts.eval_loader)),
             eval_split=parts.eval_loader.source.split,
+            diagnose=functools.partial(data.diagnosis, source=parts.train_loader.source),
             checkpoints=checkpoints,
             logbook=logbook,
             display=display,
@@ -131,19 +132,19 @@ def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interr
     return programs
 
 
-def _introduction(parts: Parts, programs: Programs, state: TrainState, workdir: str) -> dict[str, str]:
+def _introduction(parts: Parts, programs: Programs, workdir: str) -> dict[str, str]:
     """Returns what a person should know before the loop begins, name by name."""
     config, plan = parts.config, parts.plan
     height, width, channels = parts.train_loader.image_shape
-    macs = 0  # SUMMARY
-    params = sum(array.size for array in jax.tree.leaves(state.params))
+    summary = summarize(parts.model, (height, width), channels)
     train_source, eval_source = parts.train_loader.source, parts.eval_loader.source
     warmup = f", {config.schedule.warmup_epochs:g} epochs of warm-up" if config.schedule.warmup_epochs else ""
     drops = f" at epochs {', '.join(f'{b:g}' for b in config.schedule.boundaries)}"
     shape = f"× {config.schedule.factor:g}{drops}" if config.schedule.name == "step" else config.schedule.name
     return {
         "devices": parallel.describe_devices(),
-        "model": f"{config.model.name}, {params:,} parameters, {macs / 1e9:.4g} G multiply-adds, {config.precision}",
+        "model": f"{config.model.name}, {summary.params:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds, "
+        f"{config.precision}",
         "data": f"{train_source.name}, {len(train_source):,} {train_source.split} and {len(eval_source):,} "
         f"{eval_source.split} images of {height}×{width}×{channels}, {len(train_source.classes)} classes",
         "schedule": f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps; {config.optimizer.name}, "

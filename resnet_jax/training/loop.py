@@ -74,6 +74,7 @@ class Loop:
       open_feed: (first step, last step) -> the training batches between them.
       open_eval_feed: () -> the evaluation split.
       eval_split: the split's name in the log.
+      diagnose: (feed, images=, seconds=) -> a line when the steps wait too long for data, or None; said once.
       checkpoints, logbook, display: where things go.
       interrupts, wishes: requests to stop or to save.
       goodput: adds up where the time goes.
@@ -89,6 +90,7 @@ class Loop:
         open_feed: Callable[[int, int], Feed],
         open_eval_feed: Callable[[], Feed],
         eval_split: str,
+        diagnose: Callable[..., str | None],
         checkpoints: Checkpoints,
         logbook: Logbook,
         display: Display,
@@ -101,6 +103,7 @@ class Loop:
         self._train_step, self._eval_step = train_step, eval_step
         self._open_feed, self._open_eval_feed = open_feed, open_eval_feed
         self._eval_split = eval_split
+        self._diagnose, self._is_diagnosed = diagnose, False
         self._checkpoints, self._logbook, self._display = checkpoints, logbook, display
         self._interrupts, self._wishes = interrupts, wishes
         self._goodput, self._trace = goodput, trace
@@ -222,6 +225,11 @@ class Loop:
         )
         self._window = Means()
         self._speed = pace.images_per_sec()
+        if not self._is_diagnosed:
+            line = self._diagnose(pace.feed, images=pace.all_examples, seconds=pace.all_seconds)
+            if line:
+                self._display.say(line)
+                self._is_diagnosed = True
 
     def _visit(self, step: int, state: TrainState, *, save: bool = False, stop: int = 0) -> None:
         """Does what is due after a step: evaluate, save, stop."""

@@ -12,12 +12,15 @@ class Pace:
     """Speed and waiting since the last line of the log.
 
     Attributes:
+      feed: where the images come from.
       examples: images of the settled steps.
+      all_examples, all_seconds: images and time of all steps since the beginning.
     """
 
     def __init__(self, feed: Feed):
-        self._feed = feed
+        self.feed = feed
         self._all: list[float] = []
+        self.all_examples, self.all_seconds = 0, 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -25,7 +28,7 @@ class Pace:
         self.examples = 0
         self._times: list[float] = []
         self._began = self._last = time.monotonic()
-        self._waited = self._feed.wait
+        self._waited = self.feed.wait
 
     def settled(self, examples: int) -> None:
         """Takes note that a step of `examples` images is done."""
@@ -33,6 +36,8 @@ class Pace:
         self.examples += examples
         self._times.append(now - self._last)
         self._all.append(now - self._last)
+        self.all_examples += examples
+        self.all_seconds += now - self._last
         self._last = now
 
     def images_per_sec(self) -> float:
@@ -40,7 +45,7 @@ class Pace:
 
     def data_wait(self) -> float:
         """Returns the share of the time that was spent waiting for data."""
-        return (self._feed.wait - self._waited) / max(time.monotonic() - self._began, 1e-9)
+        return (self.feed.wait - self._waited) / max(time.monotonic() - self._began, 1e-9)
 
     def record(self) -> dict[str, float]:
         """Returns the entries of the log that tell of speed and memory, the `logbook.TIMES`."""

@@ -1,0 +1,231 @@
+"""Benchmark: how fast a recipe runs on this machine, beside what the machine could do."""
+
+import dataclasses
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from resnet_jax import parallel
+from resnet_jax.commands.assembly import Parts, assemble
+from resnet_jax.models.roofline import Floor
+from resnet_jax.models.summary import summarize
+from resnet_jax.training.display import Display
+from resnet_jax.training.interrupts import Interrupts, Wishes
+
+# Dense 16-bit tensor throughput (FLOP/s) and memory bandwidth (bytes/s) of a device, from its makers' data sheets.
+DATA_SHEETS = {
+    "NVIDIA H200": (989e12, 4.8e12),
+    "NVIDIA H100 80GB HBM3": (989e12, 3.35e12),
+    "NVIDIA A100-SXM4-80GB": (312e12, 2.04e12),
+    "NVIDIA A100-SXM4-40GB": (312e12, 1.56e12),
+    "NVIDIA L40S": (362e12, 0.864e12),
+    "Tesla V100-SXM2-16GB": (125e12, 0.9e12),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of one step, from several stretches of steps: their median, and half the range of the middle half."""
+
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, samples: list[float]) -> "Timing":
+        low, middle, high = statistics.quantiles(samples, n=4)
+        return cls(middle, (high - low) / 2)
+
+
+def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
+    """Measures a recipe and prints a table, then one JSON object on the last line.
+
+    The bare step runs again and again on one batch that lies on the devices; the whole loop feeds it from the
+    recipe's data. Both are timed in stretches that end when the devices are done.
+
+    Args:
+      config: a validated recipe; its data must be there.
+      seconds: for how long each of the three is measured, compilation aside.
+
+    Raises:
+      UserError: the data is missing, or the batch does not divide over the devices.
+    """
+    display = Display(silent=not parallel.is_lead())
+    parts = assemble(config)
+    state = parts.create_state()
+    train_batch, eval_batch = (
+        parallel.shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
+    )
+    wishes = Wishes(Interrupts(), parts.mesh).array()
+    began = time.perf_counter()
+    train_step = parts.train_step().lower(state, train_batch, wishes).compile()
+    train_compile = time.perf_counter() - began
+    began = time.perf_counter()
+    eval_step = parts.eval_step().lower(state.variables, eval_batch, wishes).compile()
+    eval_compile = time.perf_counter() - began
+
+    inference = time_steps(lambda: eval_step(state.variables, eval_batch, wishes), seconds)
+    stepper = Stepper(train_step, state, wishes)
+    training = time_steps(functools.partial(stepper, train_batch), seconds)
+    loop, data_wait = _time_loop(parts, stepper, training.median, seconds)
+
+    batch, eval_size = config.batch_size, parts.eval_loader.batch_size
+    height, width, channels = parts.train_loader.image_shape
+    floor = summarize(parts.model, (height, width), channels).floor
+    # The floor is counted for values of two bytes.
+    wide = jnp.dtype(parts.model.dtype).itemsize // 2
+    floor = floor._replace(unfused_bytes=wide * floor.unfused_bytes, fused_bytes=wide * floor.fused_bytes)
+    record = {
+        "device": parallel.describe_devices(),
+        "model": config.model.name,
+        "precision": parts.config.precision,
+        "image": [height, width, channels],
+        "batch_size": batch,
+        "compile_seconds": {"train": round(train_compile, 2), "eval": round(eval_compile, 2)},
+        "step_ms": {"median": round(training.median * 1e3, 3), "spread": round(training.spread * 1e3, 3)},
+        "images_per_sec": {
+            "training": round(batch / training.median, 1),
+            "loop": round(batch / loop, 1),
+            "inference": round(eval_size / inference.median, 1),
+        },
+        "data_wait": round(data_wait, 4),
+        "peak_memory_gib": _peak_memory(train_step),
+        **_ceilings(batch / training.median / parts.mesh.size, floor),
+    }
+    display.table(_rows(record))
+    display.say(json.dumps(record))
+
+
+class Stepper:
+    """Calls a training step with the state that its last call returned; the state is donated."""
+
+    def __init__(self, train_step: Callable, state: Any, wishes: jax.Array):
+        self._train_step, self._state, self._wishes = train_step, state, wishes
+
+    def __call__(self, batch: dict[str, jax.Array]) -> Any:
+        self._state, metrics = self._train_step(self._state, batch, self._wishes)
+        return metrics
+
+
+def time_steps(step: Callable[[], Any], seconds: float, stretches: int = 9) -> Timing:
+    """Times a step that returns device arrays.
+
+    Args:
+      step: starts one step.
+      seconds: how long to measure; every stretch has at least one step.
+      stretches: how many samples to take.
+
+    Returns:
+      The time of one step.
+    """
+    jax.block_until_ready(step())
+    began = time.perf_counter()
+    jax.block_until_ready(step())
+    steps = max(1, int(seconds / stretches / (time.perf_counter() - began)))
+    samples = []
+    for _ in range(stretches):
+        began = time.perf_counter()
+        for _ in range(steps):
+            result = step()
+        jax.block_until_ready(result)
+        samples.append((time.perf_counter() - began) / steps)
+    return Timing.of(samples)
+
+
+def _time_loop(parts: Parts, stepper: Stepper, step_seconds: float, seconds: float) -> tuple[float, float]:
+    """Returns the seconds a step of the loop from disk and the share of them spent waiting for data."""
+    steps = max(5, int(seconds / step_seconds))
+    warm = min(3, steps // 2)
+    with parts.feed(parts.train_loader, 0, steps + warm) as feed:
+        before = None
+        for number, batch in feed:
+            if number == warm:
+                jax.block_until_ready(before)
+                began, waited = time.perf_counter(), feed.wait
+            metrics = stepper(batch)
+            jax.device_get(before)
+            before = metrics
+        jax.block_until_ready(before)
+        elapsed = time.perf_counter() - began
+        return elapsed / steps, (feed.wait - waited) / elapsed
+
+
+def _peak_memory(compiled: Any) -> float:
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        return round(stats["peak_bytes_in_use"] / 2**30, 3)
+    use = compiled.memory_analysis()
+    return round((use.argument_size_in_bytes + use.temp_size_in_bytes) / 2**30, 3)
+
+
+def _ceilings(images_per_sec: float, floor: Floor) -> dict[str, Any]:
+    """Puts a device's training speed beside what its arithmetic and its memory allow."""
+    kind = jax.devices()[0].device_kind
+    known = DATA_SHEETS.get(kind)
+    peak, bandwidth = known or (measure_matmul(), measure_copy())
+    bounds = {
+        "compute": peak / floor.flops,
+        "memory_unfused": bandwidth / floor.unfused_bytes,
+        "memory_fused": bandwidth / floor.fused_bytes,
+    }
+    return {
+        "per_image": {
+            "training_gflop": round(floor.flops / 1e9, 3),
+            "unfused_mb": round(floor.unfused_bytes / 1e6, 2),
+            "fused_mb": round(floor.fused_bytes / 1e6, 2),
+        },
+        "ceilings": {
+            "source": f"data sheet of {kind}" if known else "measured here: float32 matmul and copy",
+            "tflops": round(peak / 1e12, 3),
+            "gb_per_sec": round(bandwidth / 1e9, 1),
+        },
+        "tflops": round(images_per_sec * floor.flops / 1e12, 3),
+        "bound_images_per_sec": {name: round(bound, 1) for name, bound in bounds.items()},
+        "share_of_bound": {name: round(images_per_sec / bound, 4) for name, bound in bounds.items()},
+    }
+
+
+def measure_matmul(size: int = 2048) -> float:
+    """Returns the FLOP/s of a square float32 matrix product."""
+    a = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(lambda x: x @ x)
+    return 2 * size**3 / time_steps(lambda: product(a), 1.0).median
+
+
+def measure_copy(size: int = 1 << 26) -> float:
+    """Returns the bytes/s, read and written, of scaling a float32 array of `size` elements."""
+    a = jax.random.normal(jax.random.key(0), (size,))
+    scale = jax.jit(lambda x: x * jnp.float32(1.5))
+    return 2 * 4 * size / time_steps(lambda: scale(a), 1.0).median
+
+
+def _rows(record: dict[str, Any]) -> dict[str, str]:
+    speed, share, bound = (
+        record[name] for name in ("images_per_sec", "share_of_bound", "bound_images_per_sec")
+    )
+    ceilings, image = record["ceilings"], record["per_image"]
+    return {
+        "device": record["device"],
+        "model": f"{record['model']}, {record['precision']}, images of {'×'.join(map(str, record['image']))}",
+        "batch": f"{record['batch_size']} images",
+        "compile": f"train {record['compile_seconds']['train']} s, eval {record['compile_seconds']['eval']} s",
+        "step": f"{record['step_ms']['median']} ms ± {record['step_ms']['spread']}",
+        "training": f"{speed['training']} images/s, {record['tflops']} TFLOP/s",
+        "loop": f"{speed['loop']} images/s from disk, data wait {record['data_wait']:.1%}",
+        "inference": f"{speed['inference']} images/s",
+        "memory": f"{record['peak_memory_gib']} GiB at the peak",
+        "one image": f"{image['training_gflop']} GFLOP, {image['unfused_mb']} MB unfused, {image['fused_mb']} MB fused",
+        "ceilings": f"{ceilings['tflops']} TFLOP/s, {ceilings['gb_per_sec']} GB/s ({ceilings['source']})",
+        **{
+            name.replace(
+                "_", " "
+            ): f"at most {bound[name]} images/s a device; {share[name]:.1%} of it reached"
+            for name in bound
+        },
+    }

@@ -1,0 +1,41 @@
+import json
+import time
+
+import pytest
+
+from resnet_jax import config as recipe
+from resnet_jax.commands.benchmark import Timing, benchmark, time_steps
+
+
+def test_a_step_is_timed_by_stretches():
+    calls = []
+
+    def step():
+        calls.append(time.sleep(0.01))
+        return ()
+
+    timing = time_steps(step, seconds=0.2, stretches=5)
+    assert timing.median == pytest.approx(0.01, rel=0.5)
+    assert len(calls) >= 5
+
+
+def test_the_spread_ignores_a_single_outlier():
+    timing = Timing.of([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 50.0])
+    assert (timing.median, timing.spread) == (1.0, 0.0)
+
+
+def test_the_last_line_has_every_figure_and_they_agree(capsys):
+    config = recipe.defaults()
+    config.batch_size, config.data.name = 64, "digits"
+    config.model.stage_sizes, config.model.width, config.model.stem = (1,), 8, "small"
+    benchmark(config, seconds=0.5)
+    output = capsys.readouterr().out
+    record = json.loads(output.splitlines()[-1])
+    assert record["images_per_sec"]["training"] == pytest.approx(64e3 / record["step_ms"]["median"], rel=1e-2)
+    assert record["images_per_sec"].keys() == {"training", "loop", "inference"}
+    assert record["share_of_bound"].keys() == {"compute", "memory_unfused", "memory_fused"}
+    a_device = record["images_per_sec"]["training"] / 8
+    bounds, shares = record["bound_images_per_sec"], record["share_of_bound"]
+    assert shares["compute"] == pytest.approx(a_device / bounds["compute"], rel=1e-2, abs=1e-4)
+    assert 0 <= record["data_wait"] <= 1
+    assert "images/s from disk, data wait" in output
