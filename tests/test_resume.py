@@ -130,6 +130,30 @@ def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_it_used(s
     assert_equals(workdir, straight)
 
 
+def test_a_run_goes_on_and_is_scored_on_other_numbers_of_devices(tmp_path):
+    def devices(count):
+        return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+
+    recipe = (*RECIPE, f"--workdir={tmp_path}", "--config.precision=float64")
+    eight = command(["tests/strike.py", "step", "34", "SIGTERM"], *recipe, **devices(8))
+    assert eight.returncode == 143, eight.stdout + eight.stderr
+    two = command(["launch.py"], *recipe, **devices(2))
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert "going on from step 26" in two.stdout
+    three = command(
+        ["launch.py"],
+        "--mode=evaluate",
+        f"--workdir={tmp_path}",
+        "--which=last",
+        "--batch_size=50",
+        **devices(3),
+    )
+    score, logged = json.loads(three.stdout.splitlines()[-1]), log(tmp_path)[-1]
+    assert score["examples"] == logged["examples"] == 355
+    assert (score["top1"], score["top5"]) == (logged["top1"], logged["top5"])
+    assert score["loss"] == pytest.approx(logged["loss"], abs=1e-12)
+
+
 def test_before_the_first_step_a_signal_ends_the_run_at_once(tmp_path):
     done = strike(tmp_path, "compile", 1, "SIGTERM")
     assert done.returncode == 143

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from resnet_jax import config as recipe
 from resnet_jax import parallel
@@ -147,6 +148,30 @@ def test_statistics_of_a_devices_own_images_need_no_messages_in_the_forward_pass
         return len(re.findall(r"\ball-reduce(?:-start)?\(", Training(8, **fields).compiled().as_text()))
 
     assert messages(norm_group_size=2) < messages()
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mapped", ["shard_map", "pmap"])
+def test_axis_name_gives_the_callers_own_mapping_the_statistics_of_the_whole(mapped):
+    images = next(batches(1, dtype=np.float64))["image"]
+    variables = network("float64").init(jax.random.key(0), images, train=False)
+    expected, changes = network("float64").apply(variables, images, train=True, mutable=["batch_stats"])
+    mine = network("float64", axis_name="data")
+
+    def forward(variables, images):
+        return mine.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    if mapped == "pmap":
+        split = images.reshape(4, -1, *images.shape[1:])
+        logits, stats = jax.pmap(forward, axis_name="data", in_axes=(None, 0))(variables, split)
+        logits, stats = logits.reshape(expected.shape), jax.tree.map(lambda leaf: leaf[0], stats)
+    else:
+        mesh, rows, whole = parallel.make_mesh(jax.devices()[:4]), PartitionSpec("data"), PartitionSpec()
+        logits, stats = jax.jit(
+            jax.shard_map(forward, mesh=mesh, in_specs=(whole, rows), out_specs=(rows, whole))
+        )(variables, images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
+    assert_close(stats["batch_stats"], changes["batch_stats"], 1e-9)
 
 
 @pytest.mark.usefixtures("double")
