@@ -13,24 +13,30 @@ LOST = (
     "error: another process of this run has died or cannot be reached: start all of them again with the same "
     "command, which resumes from the last checkpoint"
 )
+NOT_FOUND = (
+    "error: the processes of this run did not find each other in time: check --coordinator=host:port, --num_processes "
+    "and --process_id, that all were started, and that the port can be reached"
+)
 _GRACE_SECONDS = 3
+_installed = []  # ctypes frees a callback that nobody holds
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _on_abort(_: int) -> None:
-    os.write(2, f"{LOST}\n".encode())
-    os._exit(1)
-
-
-def speak_on_abort() -> None:
-    """Says `LOST` when JAX's runtime aborts this process because it cannot reach another.
+def speak_on_abort(line: str) -> None:
+    """Makes `line` the last one when JAX's runtime aborts this process because it cannot reach another.
 
     The runtime logs a stack trace and calls abort() from a thread of its own, where no Python signal handler runs.
     """
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int)
+    def last_word(_: int) -> None:
+        os.write(2, f"{line}\n".encode())
+        os._exit(1)
+
+    _installed.append(last_word)
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
     libc.signal.restype = ctypes.c_void_p
-    libc.signal(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p))
+    libc.signal(signal.SIGABRT, ctypes.cast(last_word, ctypes.c_void_p))
 
 
 def explain(error: Exception) -> None:

@@ -59,6 +59,7 @@ def start_processes(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # The stop flag of training/interrupts.py replaces JAX's own watch for SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
+    lastword.speak_on_abort(lastword.NOT_FOUND)
     try:
         jax.distributed.initialize(
             **arguments,
@@ -70,7 +71,7 @@ def start_processes(
             f"the processes did not find each other ({str(error).splitlines()[0]}): "
             "check --coordinator=host:port, --num_processes and --process_id, and that the port is reachable"
         ) from error
-    lastword.speak_on_abort()
+    lastword.speak_on_abort(lastword.LOST)
 
 
 def _arguments(

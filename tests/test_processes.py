@@ -179,6 +179,16 @@ def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, v
     assert errors.splitlines()[-1] == lastword.LOST
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_finds_no_other_says_so(number):
+    alone = (
+        "from resnet_jax import parallel; parallel.START_TIMEOUT_SECONDS = 2; "
+        f"parallel.start_processes('127.0.0.1:{free_port()}', 2, {number})"
+    )
+    _, errors = finish(start(["-c"], alone), status=1)
+    assert errors.splitlines()[-1] == lastword.NOT_FOUND
+
+
 def test_no_launcher_means_one_process_and_no_waiting(monkeypatch):
     for name in os.environ:
         if name.startswith(("SLURM_", "OMPI_")):

@@ -202,7 +202,7 @@ class Checkpoints:
 
     def _open_writer(self) -> ocp.AsyncCheckpointer:
         if self._writer is None:
-            _hush_orbax()
+            logging.getLogger("absl").addFilter(_is_not_orbax)
             options = stored.alone()
             self._writer = ocp.AsyncCheckpointer(
                 ocp.CompositeCheckpointHandler(
@@ -299,9 +299,9 @@ class Checkpoints:
         return None
 
 
-def _hush_orbax() -> None:
-    """Keeps orbax from logging the traceback of a failed save, which `Checkpoints` says in a line."""
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Keeps the traceback of a failed save, which `Checkpoints` says in a line, out of the log."""
+    return "orbax" not in record.pathname
 
 
 def _reason(error: BaseException) -> str:
