@@ -31,7 +31,9 @@ def fabricated(config, root):
     elif name.startswith("imagenette"):
         jpegs = [(fabricate.jpeg(i), i % 10) for i in range(8)]
         splits = {"train": jpegs, "validation": jpegs[:4]}
-        fabricate.tfds_directory(root, splits, name=name, version="1.0.0", classes=[f"n{i}" for i in range(10)])
+        fabricate.tfds_directory(
+            root, splits, name=name, version="1.0.0", classes=[f"n{i}" for i in range(10)]
+        )
     elif name == "fashion_mnist":
         fabricate.idx_directory(root, train=80, test=8, size=28)
         config.data.name = "idx"

