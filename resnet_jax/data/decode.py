@@ -23,7 +23,15 @@ Choice = Callable[[int, int], resize.Box]
 
 
 class CorruptImageError(UserError):
-    """An encoded image that nothing here can read; its message names file and record."""
+    """An encoded image that nothing here can read; its message names file and record.
+
+    Args:
+      fault: the file, the record and what is wrong there, without the remedy.
+    """
+
+    def __init__(self, fault: str):
+        super().__init__(f"{fault}; replace it, or set data.on_error='skip'")
+        self.fault = fault
 
 
 def cores() -> int:
@@ -128,9 +136,7 @@ def _open(encoded: bytes, mode: str, where: str) -> Image.Image:
     # Pillow's decoders raise many kinds for broken bytes: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise CorruptImageError(
-            f"{where}: no readable image ({reason}); replace it, or set data.on_error='skip'"
-        ) from error
+        raise CorruptImageError(f"{where}: no readable image ({reason})") from error
 
 
 def _array(image: Image.Image) -> np.ndarray:

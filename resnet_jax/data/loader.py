@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +35,11 @@ class Loader:
       train: whether this is for training.
       process_index, process_count: which contiguous share of each batch this process makes.
       pad_to: the number of devices that share a batch.
+      say: told once of each corrupt example that `config.data.on_error` "skip" leaves out, in one line with file
+        and record; from a decoding thread, one call at a time.
+
+    Attributes:
+      skipped: the place of each example left out so far -> its file, record and fault.
 
     Raises:
       UserError: the training split is smaller than the batch, or the batch does not divide.
@@ -50,6 +56,7 @@ class Loader:
         process_index: int = 0,
         process_count: int = 1,
         pad_to: int = 1,
+        say: Callable[[str], None] | None = None,
     ):
         self.source, self.train, self.seed = source, train, seed
         self.batch_size = batch_size if train else -(-batch_size // pad_to) * pad_to
@@ -79,6 +86,7 @@ class Loader:
         self._pool: ThreadPoolExecutor | None = None
         self._threads = config.num_threads or decode.cores()
         self.skipped: dict[int, str] = {}
+        self._say, self._saying = say, threading.Lock()
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch, or in the whole evaluation split."""
@@ -176,8 +184,16 @@ class Loader:
         except decode.CorruptImageError as error:
             if self._config.on_error == "stop":
                 raise
-            self.skipped[place] = str(error)
+            self._skip(place, error.fault)
             images[row], mask[row] = 0, False
+
+    def _skip(self, place: int, fault: str) -> None:
+        with self._saying:
+            if place in self.skipped:
+                return
+            self.skipped[place] = fault
+            if self._say is not None:
+                self._say(f"skipped {fault}")
 
     def _transformed(self, image: bytes | np.ndarray, place: int, epoch: int) -> np.ndarray:
         config, where = self._config, self.source.where(place)

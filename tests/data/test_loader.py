@@ -18,7 +18,9 @@ FROZEN = [2, 4, 6, 7, 0, 8, 1, 3, 5, 9]
 FROZEN_IMAGENET = [204605, 666122, 1084307]
 
 
-def loader(train=True, batch_size=32, seed=0, process_index=0, process_count=1, pad_to=1, **changes):
+def loader(
+    train=True, batch_size=32, seed=0, process_index=0, process_count=1, pad_to=1, say=None, **changes
+):
     config = settings(**changes)
     return data.Loader(
         data.open_source(config, train, seed),
@@ -29,6 +31,7 @@ def loader(train=True, batch_size=32, seed=0, process_index=0, process_count=1, 
         process_index=process_index,
         process_count=process_count,
         pad_to=pad_to,
+        say=say,
     )
 
 
@@ -160,6 +163,18 @@ def test_a_corrupt_image_is_masked_when_asked(tmp_path):
     assert batch["index"][~batch["mask"]].tolist() == [5]
     assert not batch["image"][~batch["mask"]].any()
     assert list(batches.skipped) == [5]
+
+
+def test_each_skipped_image_is_told_of_once(tmp_path):
+    said = []
+    batches = loader(True, 8, on_error="skip", say=said.append, num_threads=4, **corrupt(tmp_path))
+    for epoch in range(3):
+        assert not batches[epoch]["mask"].all()
+    (line,) = said
+    assert line == f"skipped {batches.skipped[5]}"
+    assert "00001-of-00002, record 1: no readable image" in line
+    assert "on_error" not in line
+    assert "\n" not in line
 
 
 def test_a_feed_yields_the_batches_in_order():
