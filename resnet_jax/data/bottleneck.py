@@ -24,7 +24,8 @@ def diagnosis(feed: Feed, source: Source, images: int, seconds: float) -> str | 
     remedy = "more cores, or a larger data.num_threads"
     if source.image_shape is None and source.name != "shards":
         remedy = (
-            "more cores, or prepare shrunken shards with python launch.py --mode=prepare --short_side=256"
+            f"more cores, or prepare shrunken shards with python launch.py --mode=prepare --source={source.name} "
+            "--data_dir=DATA --output_dir=DIR --short_side=256"
         )
     elif source.image_shape is None:
         remedy = "more cores, or prepare the shards again with a smaller --short_side"

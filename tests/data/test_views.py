@@ -60,6 +60,15 @@ def test_a_starving_device_is_diagnosed(seconds, images, line):
     assert found is None or "takes 1,450: more cores" in found
 
 
+def test_slow_encoded_files_are_to_be_prepared_with_a_whole_command():
+    files = data.Source()
+    files.name = "folder"
+    line = data.diagnosis(Reading(), files, 5800, 10.0)
+    command = line.partition("python launch.py ")[2].split()
+    assert command[:2] == ["--mode=prepare", "--source=folder"]
+    assert {flag.partition("=")[0] for flag in command[2:]} == {"--data_dir", "--output_dir", "--short_side"}
+
+
 def test_a_feed_knows_its_own_speed():
     batches, _ = loader()
     with data.Feed(batches, 0, 5, lambda batch: batch) as feed:
