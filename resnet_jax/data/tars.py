@@ -6,11 +6,11 @@ import tarfile
 
 import numpy as np
 
-from resnet_jax.data import imagenet
+from resnet_jax.data import imagenet, splits
 from resnet_jax.data.source import Example, Source
 from resnet_jax.errors import UserError
 
-_TRAIN, _VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+_TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 
 
 class TarSource(Source):
@@ -54,27 +54,33 @@ class TarSource(Source):
         return f"{self._path}, {self._files[place][0]}"
 
 
-def open_split(config, split: str | None, train: bool) -> TarSource:
+def open_split(config, split: str | None, train: bool) -> Source:
     """Opens "train" (the tar of one tar a class) or "val" (50,000 files, labelled by TFDS's list of their order).
 
     Args:
       config: `config.data`; dir holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.
-      split: "train", "val", or None for the one that `train` asks for.
+      split: "train" or "val" or a part of one such as "train[:50%]"; None: the one that `train` asks for.
       train: whether this is for training.
 
     Raises:
-      UserError: a tar is missing or broken, or holds other files than ImageNet's.
+      UserError: there is no such split, a tar is missing or broken, or holds other files than ImageNet's.
     """
-    name = split or ("train" if train else "val")
-    path = pathlib.Path(config.dir or ".") / (_TRAIN if name == "train" else _VALIDATION)
+    field = "train_split" if train else "eval_split"
+    part = splits.parse(split or ("train" if train else "val"), field)
+    if part.name not in _TARS:
+        raise splits.absent(field, part.name, list(_TARS), "ImageNet's tars")
+    path = pathlib.Path(config.dir or ".") / _TARS[part.name]
     if not path.is_file():
-        raise UserError(f"{path}: no such file; put ImageNet's {_TRAIN} and {_VALIDATION} into one directory")
+        raise UserError(
+            f"{path}: no such file; put ImageNet's {' and '.join(_TARS.values())} into one directory"
+        )
     ids = _listed("labels.txt")
     try:
-        files, labels = _train_files(path, ids) if name == "train" else _validation_files(path, ids)
+        files, labels = _train_files(path, ids) if part.name == "train" else _validation_files(path, ids)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{path}: is no readable tar ({error}); fetch it again") from error
-    return TarSource(name, path, imagenet.readable(ids), files, np.array(labels, np.int32))
+    whole = TarSource(part.name, path, imagenet.readable(ids), files, np.array(labels, np.int32))
+    return whole if str(part) == part.name else whole.part(*part.bounds(len(whole)), str(part))
 
 
 def _train_files(path: pathlib.Path, ids: list[str]) -> tuple[list[tuple[str, int, int]], list[int]]:
@@ -83,7 +89,9 @@ def _train_files(path: pathlib.Path, ids: list[str]) -> tuple[list[tuple[str, in
         for member in sorted(outer.getmembers(), key=lambda member: member.name):
             wordnet_id = pathlib.PurePath(member.name).stem
             if wordnet_id not in ids:
-                raise UserError(f"{path}: {member.name} is no class of ImageNet; this is not {_TRAIN}")
+                raise UserError(
+                    f"{path}: {member.name} is no class of ImageNet; this is not {_TARS['train']}"
+                )
             with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
                 found = sorted(inner.getmembers(), key=lambda file: file.name)
             files += [(file.name, member.offset_data + file.offset_data, file.size) for file in found]

@@ -341,6 +341,14 @@ def test_imagenets_tars_are_read_in_place(tmp_path, monkeypatch):
     assert content(train) == [(x, place) for place in range(3) for x in images(9 * place, 2)]
     assert content(val) == [(b"first", 7), (b"second", 5)]
     assert len(train.classes) == 1000
+    half, last = tars.open_split(config, "train[:50%]", True), tars.open_split(config, "val[-1:]", True)
+    assert content(half) == content(train)[:3]
+    assert content(last) == [(b"second", 5)]
+    assert (half.split, last.split) == ("train[:50%]", "val[-1:]")
+    with pytest.raises(
+        UserError, match=r"train_split = 'test': no such split in ImageNet's tars.*train, val"
+    ):
+        tars.open_split(config, "test", True)
 
 
 def test_one_source_order_gives_one_order_of_labels(tree, tmp_path):
