@@ -38,7 +38,7 @@ def prepare(
       eval_fraction: as `config.data.eval_fraction`.
 
     Raises:
-      UserError: a value is out of range, the source cannot be read, or the disk is full.
+      UserError: a value is out of range, a split is named twice, the source cannot be read, or the disk is full.
     """
     for flag, value, low, high in (
         ("short_side", short_side, 16, 8192),
@@ -48,10 +48,20 @@ def prepare(
     ):
         if value is not None and not low <= value <= high:
             raise UserError(f"--{flag}={value}: must be within {low}..{high}")
+    fault = data.FIELDS["eval_fraction"].fault(eval_fraction)
+    if fault:
+        raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
+    data.check_is_mounted("--data_dir", data_dir)
+    data.check_is_mounted("--output_dir", output_dir)
     sources = {}
     for train, split in [(None, split) for split in splits] or [(True, None), (False, None)]:
         source = _open(name, data_dir, eval_fraction, train, split)
-        sources[source.split.partition("[")[0]] = source
+        whole = source.split.partition("[")[0]
+        if whole in sources:
+            raise UserError(
+                f"--splits={','.join(splits)}: takes {whole!r} twice; prepare each part into a directory of its own"
+            )
+        sources[whole] = source
     total = sum(map(len, sources.values()))
     with tqdm(total=total, unit=" images", smoothing=0) as bar:
         counts = pack(

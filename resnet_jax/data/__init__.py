@@ -8,7 +8,7 @@ from resnet_jax.data.bottleneck import diagnosis
 from resnet_jax.data.feed import Feed
 from resnet_jax.data.grid import save_grid
 from resnet_jax.data.loader import Loader
-from resnet_jax.data.settings import FIELDS, check
+from resnet_jax.data.settings import FIELDS, check, check_is_mounted
 from resnet_jax.data.source import ArraySource, Source
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Loader",
     "Source",
     "check",
+    "check_is_mounted",
     "diagnosis",
     "make_augment",
     "open_source",

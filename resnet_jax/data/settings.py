@@ -61,6 +61,7 @@ def check(config: Any) -> None:
     Raises:
       UserError: a field does not fit the others; the message names it.
     """
+    check_is_mounted("config.data.dir", config.dir)
     names.check(config.name, config.dir)
     for field in ("train_split", "eval_split"):
         text = getattr(config, field)
@@ -79,3 +80,20 @@ def check(config: Any) -> None:
         low_high = tuple(getattr(config, field))
         if len(low_high) != 2 or low_high[0] > low_high[1]:
             raise UserError(f"config.data.{field} = {low_high!r}: must be (lowest, highest)")
+
+
+def check_is_mounted(name: str, directory: str | None) -> None:
+    """Checks that a directory of data is not the address of a bucket.
+
+    Args:
+      name: the field or flag, for the message.
+      directory: its value.
+
+    Raises:
+      UserError: it is.
+    """
+    if directory is not None and "://" in directory:
+        raise UserError(
+            f"{name} = {directory}: data is kept in local or mounted directories; copy it, or mount the bucket "
+            "(gcsfuse, mount-s3) and name the mount"
+        )

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import struct
 import tarfile
 import threading
@@ -274,6 +275,33 @@ def test_another_preparation_is_not_mixed_in(tree, tmp_path):
     prepared(tree, tmp_path / "out")
     with pytest.raises(UserError, match="holds shards with short_side None, not 64"):
         prepared(tree, tmp_path / "out", short_side=64)
+
+
+@pytest.mark.parametrize("splits", [("train[:50%]", "train[50%:]"), ("val", "validation")])
+def test_one_split_is_not_prepared_twice(tree, tmp_path, splits):
+    with pytest.raises(UserError, match=rf"--splits={re.escape(','.join(splits))}: takes '.*' twice"):
+        command.prepare("folder", str(tree), str(tmp_path / "out"), splits=splits)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_dir": "gs://bucket/data"}, r"--data_dir = gs://bucket/data: .*mount the bucket"),
+        ({"name": "imagenet_tars", "data_dir": "gs://bucket/data"}, r"--data_dir = gs://bucket/data"),
+        ({"output_dir": "s3://bucket/out"}, r"--output_dir = s3://bucket/out: .*mount the bucket"),
+        ({"eval_fraction": 2.0}, r"--eval_fraction=2\.0: must be below 1"),
+    ],
+)
+def test_the_command_names_the_flag_that_is_wrong(tree, changes, message):
+    given = {"name": "folder", "data_dir": str(tree), "output_dir": "unused", **changes}
+    with pytest.raises(UserError, match=message):
+        command.prepare(**given)
+
+
+def test_a_bucket_is_no_directory_of_data():
+    with pytest.raises(UserError, match=r"config\.data\.dir = gs://bucket/data: .*mount the bucket"):
+        data.check(settings(name="folder", dir="gs://bucket/data"))
 
 
 def test_preparing_names_a_corrupt_image(tree, tmp_path):
