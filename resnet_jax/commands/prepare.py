@@ -71,6 +71,10 @@ def prepare(
             quality=quality,
             shard_examples=shard_examples,
             num_threads=num_threads,
+            origin={
+                "data_dir": data_dir and str(pathlib.Path(data_dir).expanduser().resolve()),
+                "eval_fraction": eval_fraction,
+            },
             advance=bar.update,
         )
     held = ", ".join(f"{count} {split}" for split, count in counts.items())

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -31,6 +31,7 @@ def prepare(
     quality: int = 90,
     shard_examples: int = 4096,
     num_threads: int | None = None,
+    origin: Mapping[str, str | float | None] | None = None,
     advance: Callable[[int], None] = lambda examples: None,
 ) -> dict[str, int]:
     """Writes shards of `sources` into a directory.
@@ -47,6 +48,8 @@ def prepare(
       quality: of those JPEGs, 1 to 100.
       shard_examples: examples a shard.
       num_threads: None is one a core.
+      origin: what else tells this preparation from another, such as the directory of the data; what `output`
+        holds is only gone on with if it came from the same.
       advance: called with the number of examples finished since the last call.
 
     Returns:
@@ -56,7 +59,8 @@ def prepare(
       UserError: a source is not of encoded images, an image is corrupt, the disk is full, or `output` holds
         the start of another preparation.
     """
-    work = _Work(sources, output, _plan(sources, short_side, quality, shard_examples), advance)
+    plan = {**(origin or {}), **_plan(sources, short_side, quality, shard_examples)}
+    work = _Work(sources, output, plan, advance)
     try:
         output.mkdir(parents=True, exist_ok=True)
         _adopt(output, work.plan)
@@ -109,6 +113,7 @@ def _plan(
         "short_side": short_side,
         "quality": quality if short_side else None,
         "shard_examples": shard_examples,
+        "splits": sorted(source.split for source in sources.values()),
         "examples": {split: len(source) for split, source in sources.items()},
         "classes": list(classes.pop()),
     }
@@ -123,11 +128,15 @@ def _adopt(output: pathlib.Path, plan: dict[str, Any]) -> None:
     different = [field for field in plan if plan[field] != found.get(field)]
     if different:
         field = different[0]
+        there, wanted = (_shown(value) for value in (found.get(field), plan[field]))
         raise UserError(
-            f"{output}: holds shards with {field} {str(found.get(field))[:60]}, not "
-            f"{str(plan[field])[:60]}; take "
-            f"another directory, or empty this one"
+            f"{output}: holds shards with {field} {there}, not {wanted}; take another directory, or empty this one"
         )
+
+
+def _shown(value: Any) -> str:
+    # A list of classes may be long; of two directories the ends tell.
+    return value if isinstance(value, str) else str(value)[:60]
 
 
 def _file(plan: dict[str, Any], split: str, number: int) -> str:

@@ -277,6 +277,31 @@ def test_another_preparation_is_not_mixed_in(tree, tmp_path):
         prepared(tree, tmp_path / "out", short_side=64)
 
 
+def test_other_data_of_the_same_size_is_not_mixed_in(tmp_path):
+    for first, root in ((0, "one"), (50, "two")):
+        fabricate.folder_tree(tmp_path / root, {"train": {"a": images(first, 4)}})
+
+    def pack(root, split):
+        command.prepare("folder", str(tmp_path / root), str(tmp_path / "out"), splits=(split,))
+
+    pack("one", "train[:2]")
+    pack("one", "train[:2]")
+    with pytest.raises(UserError, match=r"with splits \['train\[:2\]'\], not \['train\[2:\]'\]"):
+        pack("one", "train[2:]")
+    with pytest.raises(UserError, match=r"with data_dir .*/one, not .*/two;"):
+        pack("two", "train[:2]")
+    assert [x for x, _ in content(opened(name="shards", dir=tmp_path / "out"))] == images(0, 2)
+
+
+def test_another_held_out_share_is_not_mixed_in(tmp_path):
+    fabricate.folder_tree(tmp_path / "one", {"": {"a": images(0, 5)}})
+    fields = ("folder", str(tmp_path / "one"), str(tmp_path / "out"))
+    # One of five files is held out either way.
+    command.prepare(*fields, eval_fraction=0.2)
+    with pytest.raises(UserError, match=r"with eval_fraction 0\.2, not 0\.3"):
+        command.prepare(*fields, eval_fraction=0.3)
+
+
 @pytest.mark.parametrize("splits", [("train[:50%]", "train[50%:]"), ("val", "validation")])
 def test_one_split_is_not_prepared_twice(tree, tmp_path, splits):
     with pytest.raises(UserError, match=rf"--splits={re.escape(','.join(splits))}: takes '.*' twice"):
