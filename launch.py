@@ -96,7 +96,9 @@ def parse(argv: list[str]) -> None:
         sys.exit()
     for place, argument in enumerate(argv[1:], 1):
         name, _, value = argument.removeprefix("--").removeprefix("-").partition("=")
-        if name == "config" and value:
+        if argv[place - 1] in ("--config", "-config"):
+            argv[place] = find_recipe(argument)
+        elif name == "config" and value:
             argv[place] = f"--config={find_recipe(value)}"
         elif name.startswith("config."):
             recipe.field_of(name.removeprefix("config."))
@@ -105,7 +107,16 @@ def parse(argv: list[str]) -> None:
         _CONFIG.value  # noqa: B018 - the recipe is run here
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        NameError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UserError(f"the recipe cannot be read: {str(error).splitlines()[0]}") from error
     if left:
         raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")
@@ -143,6 +154,8 @@ def dispatch() -> None:
         case "train":
             config = _required_config()
             workdir = _default_workdir()
+            if _SWEEP.value and _PROFILE.value:
+                raise UserError("--profile records one run: leave out --sweep")
             if _SWEEP.value:
                 sweep(config, _SWEEP.value, workdir)
             else:
@@ -155,6 +168,10 @@ def dispatch() -> None:
                 data_dir=_DATA_DIR.value,
             )
         case "summarize":
+            if "://" in (_WORKDIR.value or ""):
+                raise UserError(
+                    f"--workdir={_WORKDIR.value}: the picture of the data needs a local directory"
+                )
             if _CONFIG.value is None:
                 summarize(model=_MODEL.value)
             else:

@@ -25,7 +25,7 @@ def get_config():
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "step"
     config.schedule.base_lr = 0.1
-    config.schedule.base_batch_size = 0
+    config.schedule.base_batch_size = None
     config.schedule.boundaries = (30.0, 60.0, 80.0)
     config.schedule.factor = 0.1
     return config

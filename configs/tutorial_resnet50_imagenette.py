@@ -26,5 +26,5 @@ def get_config():
     config.optimizer.weight_decay = 0.0
     config.schedule.name = "constant"
     config.schedule.base_lr = 0.002
-    config.schedule.base_batch_size = 0
+    config.schedule.base_batch_size = None
     return config

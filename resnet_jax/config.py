@@ -15,7 +15,10 @@ from resnet_jax.training import checkpoint, loss, optimizer, schedule
 
 FIELDS = {
     "seed": Field(
-        0, "of the initial parameters, the order of the data, augmentation and dropout", at_least=0
+        0,
+        "of the initial parameters, the order of the data, augmentation and dropout",
+        at_least=0,
+        at_most=2**32 - 1,
     ),
     "batch_size": Field(256, "images a step, over all devices together", above=0),
     "accumulate_steps": Field(1, "parts that a batch is split into to fit in memory", above=0),
@@ -165,17 +168,23 @@ def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
     (config[room] if room else config)[name] = tuple(value) if is_tuple and value is not None else value
 
 
+def is_open(dotted: str, value: Any) -> bool:
+    """Whether a value leaves it to the data, the devices or the run on disk what a field is."""
+    return (dotted, value) == ("precision", "auto") or (value is None and field_of(dotted).default is None)
+
+
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Returns a clause for each field that keeps a run of recipe `old` from going on with `new`.
 
-    A None or "auto" in `new` stands for what the run has; `num_epochs` may grow.
+    An open field of `new` stands for what the run has; `num_epochs` may grow; `accumulate_steps` may change, so that a
+    run can move to devices of other memory.
     """
     old_fields, clauses = dict(flatten(old)), []
     for name, value in flatten(new):
         before = old_fields[name]
-        if value == before or name in HARMLESS or value is None or (name, value) == ("precision", "auto"):
+        if value == before or name in HARMLESS or is_open(name, value):
             continue
-        if name == "num_epochs" and value > before:
+        if (name == "num_epochs" and value > before) or name == "accumulate_steps":
             continue
         clauses.append(f"config.{name} is {value!r}, the run has {before!r}")
     return clauses

@@ -115,12 +115,17 @@ def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list
         )
     merged = recipe.from_json(recipe.to_json(old))
     for dotted, value in recipe.flatten(config):
-        if value is not None and (dotted, value) != ("precision", "auto"):
+        if not recipe.is_open(dotted, value):
             recipe.set_field(merged, dotted, value)
     lines = []
     if config.num_epochs != old.num_epochs:
         lines.append(
             f"num_epochs {old.num_epochs:g} -> {config.num_epochs:g}: the schedule is that of the new length from here"
+        )
+    if config.accumulate_steps != old.accumulate_steps:
+        lines.append(
+            f"accumulate_steps {old.accumulate_steps} -> {config.accumulate_steps}: with BatchNorm, its statistics are "
+            "those of the new parts from here"
         )
     return merged, lines
 

@@ -76,6 +76,12 @@ def test_a_run_goes_on_only_with_its_own_recipe():
     ]
 
 
+def test_accumulation_may_change_and_a_rate_that_stands_as_it_is_is_no_open_field():
+    old, new = recipe.defaults(), recipe.defaults()
+    new.accumulate_steps, new.schedule.base_batch_size = 4, None
+    assert recipe.differences(old, new) == ["config.schedule.base_batch_size is None, the run has 0"]
+
+
 def test_the_network_follows_the_precision():
     config = recipe.defaults()
     config.precision = "bfloat16"

@@ -52,12 +52,22 @@ def error_line(*arguments):
         ([QUICK, "--config.batch_size=1443"], "1443"),
         (["--mode=evaluate", "--workdir=nowhere"], "--workdir=nowhere"),
         ([QUICK, "--batch_sise=5"], "batch_sise"),
+        (
+            [QUICK, "--config.seed=18446744073709551616"],
+            "config.seed = 18446744073709551616: must be at most",
+        ),
+        (["--config", "configs/nope.py"], "--config=configs/nope.py: no such file"),
     ],
 )
 def test_a_mistake_gets_one_line_and_status_1(arguments, words, tmp_path):
     workdir = [] if "--mode=evaluate" in arguments else [f"--workdir={tmp_path / 'run'}"]
     assert words in error_line(*arguments, *workdir)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_is_no_python_gets_one_line(tmp_path):
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    assert "the recipe cannot be read" in error_line(f"--config={tmp_path / 'broken.py'}")
 
 
 def test_an_unwritable_workdir_gets_one_line(tmp_path):

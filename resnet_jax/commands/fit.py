@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
 from resnet_jax import config as recipe
 from resnet_jax.commands.assembly import Parts
@@ -49,9 +50,9 @@ def out_of_memory(parts: Parts, shapes: tuple) -> UserError:
     """
     share = parts.config.batch_size // parts.mesh.size
     divisors = [k for k in range(parts.config.accumulate_steps + 1, share + 1) if share % k == 0]
-    # From coarse to fine there may be dozens, and a compilation takes a minute.
-    trials = divisors[:: max(1, len(divisors) // MOST_TRIALS)]
-    for accumulate_steps in trials:
+    # There may be dozens and a compilation takes a minute: a few from coarse to fine, the finest among them.
+    places = np.linspace(0, len(divisors) - 1, min(MOST_TRIALS, len(divisors))).round().astype(int)
+    for accumulate_steps in (divisors[place] for place in places):
         if _fits(parts, accumulate_steps, shapes):
             return UserError(
                 f"config.batch_size = {parts.config.batch_size}: a step does not fit into a device's memory; set "

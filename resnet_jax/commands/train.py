@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data, parallel, run
 from resnet_jax.commands import fit
 from resnet_jax.commands.assembly import Parts, assemble
+from resnet_jax.errors import UserError
 from resnet_jax.models.summary import summarize
 from resnet_jax.training import schedule
 from resnet_jax.training.display import Display
@@ -95,6 +96,8 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             display.stop()
             checkpoints.close()
             logbook.close()
+            parts.train_loader.close()
+            parts.eval_loader.close()
             display.say(goodput.line())
 
 
@@ -115,21 +118,31 @@ def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interr
     shapes = fit.shapes_of((state, train_batch, wishes.array()))
     began = time.monotonic()
 
-    def work() -> Programs:
-        train_step = parts.train_step().lower(*shapes).compile()
-        eval_step = parts.eval_step().lower(state.variables, eval_batch, wishes.array()).compile()
-        return Programs(train_step, eval_step, shapes, time.monotonic() - began)
+    def compile_train_step() -> Any:
+        return parts.train_step().lower(*shapes).compile()
+
+    def compile_eval_step() -> Any:
+        return parts.eval_step().lower(state.variables, eval_batch, wishes.array()).compile()
 
     try:
-        programs = interrupts.patiently(work)
+        train_step = interrupts.patiently(compile_train_step)
     except jax.errors.JaxRuntimeError as error:
         if not fit.is_out_of_memory(error):
             raise
         raise fit.out_of_memory(parts, shapes) from error
     limit = fit.device_gib()
-    if limit is not None and fit.needed_gib(programs.train_step) > limit:
+    if limit is not None and fit.needed_gib(train_step) > limit:
         raise fit.out_of_memory(parts, shapes)
-    return programs
+    try:
+        eval_step = interrupts.patiently(compile_eval_step)
+    except jax.errors.JaxRuntimeError as error:
+        if not fit.is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"config.eval_batch_size = {parts.eval_loader.batch_size}: an evaluation step does not fit into a device's "
+            "memory; halve it"
+        ) from error
+    return Programs(train_step, eval_step, shapes, time.monotonic() - began)
 
 
 def _introduction(parts: Parts, programs: Programs, workdir: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -191,13 +192,15 @@ class Checkpoints:
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
         """Whether `scores` beat `best` by the run's metric; NaN beats nothing."""
-        return best is None or self._rank(scores) > self._rank(best)
+        return self._rank(scores) > (-math.inf if best is None else self._rank(best))
 
     def _path(self, step: int) -> epath.Path:
         return self.directory / str(step)
 
     def _rank(self, scores: Mapping[str, float]) -> float:
         score = scores[self._best_metric]
+        if math.isnan(score):
+            return -math.inf
         return -score if self._best_metric == "loss" else score
 
     def _open_writer(self) -> ocp.AsyncCheckpointer:

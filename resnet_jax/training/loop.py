@@ -226,7 +226,9 @@ class Loop:
         self._window = Means()
         self._speed = pace.images_per_sec()
         if not self._is_diagnosed:
-            line = self._diagnose(pace.feed, images=pace.all_examples, seconds=pace.all_seconds)
+            line = self._diagnose(
+                pace.feed, images=pace.all_examples // jax.process_count(), seconds=pace.all_seconds
+            )
             if line:
                 self._display.say(line)
                 self._is_diagnosed = True

@@ -14,9 +14,9 @@ FIELDS = {
     "name": Field("step", "how the rate falls", choices=("step", "cosine", "polynomial", "constant")),
     "base_lr": Field(0.1, "the peak rate, for a batch of base_batch_size", above=0),
     "base_batch_size": Field(
-        None,
-        "base_lr is scaled by batch_size over this; 0: it stands as it is; None: 256 for sgd and lars, 0 for others",
-        type=int,
+        0,
+        "base_lr is scaled by batch_size over this; None: it stands as it is; 0: 256 for sgd and lars, None for others",
+        optional=True,
         at_least=0,
     ),
     "boundaries": Field(
@@ -61,8 +61,8 @@ def warnings(schedule: Mapping[str, Any], num_epochs: float) -> list[str]:
 def peak_rate(schedule: Mapping[str, Any], batch_size: int, optimizer_name: str) -> float:
     """Returns the peak learning rate for a global batch (linear scaling: Goyal et al. 2017, section 2.1)."""
     base = schedule["base_batch_size"]
-    if base is None:
-        base = 256 if optimizer_name in ("sgd", "lars") else 0
+    if base == 0:
+        base = 256 if optimizer_name in ("sgd", "lars") else None
     return schedule["base_lr"] * (batch_size / base if base else 1.0)
 
 

@@ -5,6 +5,8 @@ import json
 
 from etils import epath
 
+from resnet_jax.errors import UserError
+
 SEAL = "digest.json"
 # Orbax writes these after the seal, and no array is read by them.
 _UNSEALED = (SEAL, "commit_success.txt", "_CHECKPOINT_METADATA")
@@ -20,6 +22,9 @@ def fault(directory: epath.Path) -> str | None:
     """Returns what is wrong with the files of a sealed directory, or None.
 
     Notices a missing, truncated or changed file, down to one flipped bit.
+
+    Raises:
+      UserError: a file is there and cannot be read, which is a fault of the disk or of permissions, not of the file.
     """
     try:
         digests = json.loads((directory / SEAL).read_text())
@@ -32,8 +37,12 @@ def fault(directory: epath.Path) -> str | None:
                 return f"{name} is not as it was written"
     except FileNotFoundError:
         return f"{SEAL} is missing"
-    except (OSError, ValueError) as error:
-        return f"{SEAL} cannot be read ({error})"
+    except ValueError as error:
+        return f"{SEAL} holds no table ({error})"
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {directory} cannot be read ({error.strerror or error}): mend the disk or the permissions"
+        ) from error
     return None
 
 

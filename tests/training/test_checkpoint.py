@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from resnet_jax import parallel
 from resnet_jax.errors import UserError
@@ -257,3 +258,22 @@ def test_the_seal_names_every_file_with_its_sha256(tmp_path):
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert json.loads((tmp_path / seal.SEAL).read_text()) == {"a": digest}
     assert seal.fault(tmp_path) is None
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, best_metric="loss")
+    assert not checkpoints.is_better({"loss": float("nan")}, None)
+    assert checkpoints.is_better({"loss": 1.0}, {"loss": float("nan")})
+    assert not checkpoints.is_better({"loss": 1.0}, {"loss": 0.5})
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
+    (tmp_path / "array").write_text("content")
+    seal.seal(epath.Path(tmp_path))
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(seal, "_digest", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+        seal.fault(epath.Path(tmp_path))
