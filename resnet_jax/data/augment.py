@@ -32,7 +32,7 @@ def make_augment(
       train: whether to augment.
       num_classes: K, the width of the targets.
       seed: `config.seed`.
-      dtype: of both results.
+      dtype: of the images; the targets are float32, or of it where it is wider.
 
     Returns:
       A pure function: {"image" uint8 [N, H, W, C], "label" int32 [N], "mask" bool [N], "index" int32 [N],
@@ -42,11 +42,13 @@ def make_augment(
       UserError: mean and standard deviation have another number of channels than the images.
     """
     mean, std = _moments(config, source)
+    # Eight bits of mantissa would round a mix's shares, which are probabilities.
+    target_dtype = jnp.promote_types(dtype, jnp.float32)
     flips = source.image_shape is None if config.flip is None else config.flip
 
     def augment(batch: dict) -> tuple[jax.Array, jax.Array]:
         images = batch["image"]
-        targets = jax.nn.one_hot(batch["label"], num_classes, dtype=dtype)
+        targets = jax.nn.one_hot(batch["label"], num_classes, dtype=target_dtype)
         if not train:
             return transforms.normalise(images, mean, std, dtype), targets
         keys = example_keys(seed, batch["epoch"], batch["index"])

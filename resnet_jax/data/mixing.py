@@ -19,8 +19,9 @@ def mix(
 ) -> tuple[jax.Array, jax.Array]:
     """Mixes each image with its neighbour in the batch, by mixup or CutMix, each with its own share.
 
-    The neighbour of row 2k is row 2k + 1 and the other way round: the batch is a random draw already, and a
-    pair never spans two devices. An example whose partner is masked stays as it is.
+    The neighbour of row 2k is row 2k + 1 and the other way round: the batch is a random draw already, and
+    where each device's share of it is even no pair spans two devices. An example whose partner is masked stays
+    as it is.
 
     Args:
       keys: one a row, [N].
@@ -33,20 +34,21 @@ def mix(
       cutmix_share: with both alphas positive, the probability that it is CutMix.
 
     Returns:
-      (images, targets); a target's weights are the shares of the pixels.
+      (images, targets); a target's weights are the shares of the pixels, in float32 or wider whatever the
+      targets are in.
     """
     touched, cuts, kept, boxes = jax.vmap(
         lambda key: _draw(key, *images.shape[1:3], mixup_alpha, cutmix_alpha, probability, cutmix_share)
     )(keys)
     touched &= mask & neighbours(mask)
-    share = jnp.where(touched, kept, 1).astype(images.dtype)
+    share = jnp.where(touched, kept, 1)
     other = neighbours(images)
-    wide = share[:, None, None, None]
+    wide = share[:, None, None, None].astype(jnp.promote_types(images.dtype, jnp.float32))
     # Not share * (image - other) + other: at share 1 the image must come out to the bit.
-    blended = wide * images + (1 - wide) * other
+    blended = (wide * images + (1 - wide) * other).astype(images.dtype)
     pasted = jnp.where(boxes[..., None], other, images)
     images = jnp.where((touched & cuts)[:, None, None, None], pasted, blended)
-    share = share[:, None].astype(targets.dtype)
+    share = share[:, None].astype(jnp.promote_types(targets.dtype, jnp.float32))
     return images, share * targets + (1 - share) * neighbours(targets)
 
 

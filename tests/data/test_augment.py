@@ -179,6 +179,20 @@ def test_draws_are_the_same_in_double_precision():
         assert abs(np.asarray(double) - single).max() < 1e-5
 
 
+def test_half_precision_rounds_images_and_never_targets():
+    images, targets = augmented(batch(), dtype=jnp.bfloat16, mixup=1.0)
+    exact, shares = augmented(batch(), mixup=1.0)
+    assert images.dtype == jnp.bfloat16
+    assert targets.dtype == jnp.float32
+    assert np.array_equal(targets, shares)
+    # Twice a bfloat16's rounding error: normalising and blending round once each.
+    assert abs(images.astype(jnp.float32) - exact).max() <= abs(exact).max() * 2**-7
+    halves = jnp.eye(8, dtype=jnp.bfloat16)
+    mixed = mixing.mix(jax.random.split(KEYS[4], 8), exact, halves, np.ones(8, bool), 1.0, 0.0, 1.0, 0.5)[1]
+    assert abs(np.asarray(mixed, np.float64).sum(1) - 1).max() < 1e-6
+    assert mixed.dtype == jnp.float32
+
+
 def test_moments_of_another_number_of_channels_are_refused():
     config = settings(mean=(0.5,), std=(0.5,))
     with pytest.raises(UserError, match=r"config.data.mean = \(0.5,\): must have 3 numbers"):
