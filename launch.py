@@ -64,6 +64,17 @@ _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "several processes: which one this is, from 0", lower_bound=0
 )
 
+_FAULTS_OF_A_RECIPE = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
 
 def main(argv: list[str]) -> int:
     """Parses the command line, runs the command, and returns the exit status."""
@@ -94,6 +105,7 @@ def parse(argv: list[str]) -> None:
     if {"--help", "-help", "-h"} & set(argv):
         print(help_text())
         sys.exit()
+    nothing = []  # ml_collections reads "None" for text alone, and then as a word
     for place, argument in enumerate(argv[1:], 1):
         name, _, value = argument.removeprefix("--").removeprefix("-").partition("=")
         if argv[place - 1] in ("--config", "-config"):
@@ -101,22 +113,19 @@ def parse(argv: list[str]) -> None:
         elif name == "config" and value:
             argv[place] = f"--config={find_recipe(value)}"
         elif name.startswith("config."):
-            recipe.field_of(name.removeprefix("config."))
+            field = recipe.field_of(name.removeprefix("config."))
+            if value == "None" and field.fault(None) is None:
+                nothing.append(argument)
     try:
-        left = FLAGS(argv)[1:]
+        left = FLAGS([argument for argument in argv if argument not in nothing])[1:]
+        for argument in nothing:
+            recipe.set_field(
+                _CONFIG.value, argument.lstrip("-").removeprefix("config.").removesuffix("=None"), None
+            )
         _CONFIG.value  # noqa: B018 - the recipe is run here
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
-    except (
-        AttributeError,
-        ImportError,
-        KeyError,
-        NameError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _FAULTS_OF_A_RECIPE as error:
         raise UserError(f"the recipe cannot be read: {str(error).splitlines()[0]}") from error
     if left:
         raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")

@@ -112,6 +112,18 @@ def test_another_recipe_in_the_same_workdir_is_refused_field_by_field(trained):
     assert "config.schedule.base_lr is 0.5, the run has 0.4" in line
 
 
+def test_a_field_is_emptied_by_none(tmp_path):
+    overrides = [
+        "--config.schedule.base_batch_size=None",
+        "--config.data.dir=None",
+        "--config.num_epochs=0.05",
+    ]
+    output = launch(QUICK, *TINY, *overrides, f"--workdir={tmp_path / 'run'}").stdout
+    assert "peak rate 0.4" in output
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (kept["schedule"]["base_batch_size"], kept["data"]["dir"]) == (None, None)
+
+
 @pytest.mark.parametrize(("batch_size", "devices"), [(64, 1), (1, 8), (37, 3), (1000, 2)])
 def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(trained, batch_size, devices):
     workdir, _ = trained
