@@ -103,26 +103,12 @@ def validate(config: ConfigDict) -> None:
     for room, table in ROOMS.items():
         fields.check(room, config[room], table)
     schedule.check(config.schedule)
-    check_is_mounted("config.data.dir", config.data.dir)
     data.check(config.data)
     if config.batch_size % config.accumulate_steps:
         raise UserError(
             f"config.accumulate_steps = {config.accumulate_steps}: must divide config.batch_size = {config.batch_size}"
         )
     build_model(config)
-
-
-def check_is_mounted(name: str, directory: str | None) -> None:
-    """Checks that a data directory is not the address of a bucket.
-
-    Raises:
-      UserError: it is.
-    """
-    if directory is not None and "://" in directory:
-        raise UserError(
-            f"{name} = {directory}: data is read from local or mounted directories; copy it, or mount the bucket "
-            "(gcsfuse, mount-s3) and name the mount"
-        )
 
 
 def build_model(config: ConfigDict):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -78,8 +79,12 @@ class Parts:
         return eval_step(self.config, self.model, self.eval_loader, self.mesh)
 
 
-def assemble(config: ConfigDict) -> Parts:
-    """Opens the data and builds everything up to the state; `config` must be valid.
+def assemble(config: ConfigDict, say: Callable[[str], None] | None = None) -> Parts:
+    """Opens the data and builds everything up to the state.
+
+    Args:
+      config: a valid recipe.
+      say: told of each image that is skipped.
 
     Raises:
       UserError: the data is missing, or the batch does not divide over the devices.
@@ -87,7 +92,7 @@ def assemble(config: ConfigDict) -> Parts:
     prepare_runtime(config)
     mesh = parallel.make_mesh()
     _check_batch(config, mesh.size)
-    train_loader, eval_loader = (make_loader(config, mesh, train=train) for train in (True, False))
+    train_loader, eval_loader = (make_loader(config, mesh, train=train, say=say) for train in (True, False))
     config = resolve(config, train_loader)
     total_steps = round(config.num_epochs * len(train_loader))
     if total_steps < 1:
@@ -135,8 +140,10 @@ def prepare_runtime(config: ConfigDict) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def make_loader(config: ConfigDict, mesh: Mesh, *, train: bool) -> data.Loader:
-    """Opens a split and batches it for this process.
+def make_loader(
+    config: ConfigDict, mesh: Mesh, *, train: bool, say: Callable[[str], None] | None = None
+) -> data.Loader:
+    """Opens a split and batches it for this process; `say` is told of each image that is skipped.
 
     Raises:
       UserError: the data is missing, or too small for a batch.
@@ -150,6 +157,7 @@ def make_loader(config: ConfigDict, mesh: Mesh, *, train: bool) -> data.Loader:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         pad_to=mesh.size,
+        say=say,
     )
 
 

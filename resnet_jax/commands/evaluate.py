@@ -2,8 +2,7 @@
 
 import json
 
-from resnet_jax import config as recipe
-from resnet_jax import parallel, run
+from resnet_jax import data, parallel, run
 from resnet_jax.commands import assembly
 from resnet_jax.errors import UserError
 from resnet_jax.training.display import Display
@@ -29,13 +28,13 @@ def evaluate(
     if batch_size is not None:
         config.eval_batch_size = batch_size
     if data_dir is not None:
-        recipe.check_is_mounted("--data_dir", data_dir)
+        data.check_is_mounted("--data_dir", data_dir)
         config.data.dir = data_dir
     assembly.prepare_runtime(config)
     mesh = parallel.make_mesh()
     display = Display(silent=not parallel.is_lead())
     model, variables, description = run.restore(workdir, which, mesh=mesh)
-    loader = assembly.make_loader(config, mesh, train=False)
+    loader = assembly.make_loader(config, mesh, train=False, say=display.say)
     if tuple(loader.source.classes) != description.classes:
         raise UserError(
             f"--workdir={workdir} was trained on {len(description.classes)} classes that are not the "

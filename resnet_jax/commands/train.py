@@ -40,7 +40,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
     display = Display(silent=not parallel.is_lead())
     with Interrupts(silent=not parallel.is_lead()) as interrupts:
         config, changes = run.adopt(config, workdir)
-        parts = assemble(config)
+        parts = assemble(config, display.say)
         checkpoints = run.open_checkpoints(workdir, parts.config, say=display.say)
         step = checkpoints.newest_sound()
         notes = None if step is None else checkpoints.notes(step)

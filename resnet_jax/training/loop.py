@@ -219,6 +219,7 @@ class Loop:
                 "epoch": self._plan.epoch(step),
                 "split": "train",
                 **self._window.means(),
+                "examples": self._window.examples,
                 "lr": self._rate,
                 **pace.record(),
             }
