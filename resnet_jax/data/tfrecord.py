@@ -5,7 +5,6 @@ of those 8 bytes, the record, and its masked CRC-32C. The CRC of the lengths is 
 a record is not, since every image decoder finds its own faults.
 """
 
-import functools
 import hashlib
 import os
 import pathlib
@@ -14,6 +13,7 @@ import tempfile
 
 import numpy as np
 
+from resnet_jax.crc import masked_crc
 from resnet_jax.errors import UserError
 
 _HEADER, _FOOTER = 12, 4
@@ -70,25 +70,6 @@ def walk(path: pathlib.Path) -> np.ndarray:
                 raise UserError(f"{path}, record {len(ends)}: the file is cut off there; copy it again")
             ends.append(place)
     return np.array(ends, np.int64)
-
-
-def masked_crc(data: bytes) -> int:
-    """Returns the CRC-32C (Castagnoli) of `data`, rotated and shifted as the TFRecord format asks."""
-    table, crc = _table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-@functools.cache
-def _table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
 
 
 def _index(path: pathlib.Path, size: int, changed: int) -> np.ndarray:

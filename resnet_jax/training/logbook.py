@@ -1,12 +1,12 @@
 """The record of a run: `metrics.jsonl` and TensorBoard event files."""
 
 import json
-import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
+
+from resnet_jax.training.events import Board
 
 TIMES = ("images_per_sec", "data_wait", "step_ms_p50", "step_ms_p95", "device_gib")
 """The entries of a line that differ between two runs of the same recipe."""
@@ -88,38 +88,6 @@ class Logbook:
         temporary.write_text("".join(line + "\n" for line in self._lines))
         if self._local:
             temporary.replace(self._path)
-
-
-class Board:
-    """A TensorBoard event file, written at once and in this thread, so that a full disk is noticed here.
-
-    Args:
-      directory: where it goes.
-      purge_step: TensorBoard forgets what earlier files have from this step on.
-    """
-
-    def __init__(self, directory: str, purge_step: int):
-        # Imported here since it imports PyTorch where that is installed, which takes a second.
-        from tensorboardX import event_file_writer, summary
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-        self._event, self._scalar = Event, summary.scalar
-        self._file = event_file_writer.EventsWriter(os.path.join(directory, "events"))
-        restart = SessionLog(status=SessionLog.START)
-        self._file.write_event(Event(wall_time=time.time(), step=purge_step, session_log=restart))
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Writes each number of a line as "<split>/<name>"."""
-        for name, value in record.items():
-            if name not in ("step", "split", "epoch"):
-                scalar = self._scalar(f"{record['split']}/{name}", value)
-                self._file.write_event(
-                    self._event(wall_time=time.time(), step=record["step"], summary=scalar)
-                )
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _whole_lines(path: epath.Path) -> list[str]:
