@@ -78,7 +78,12 @@ def rgb(encoded: bytes, where: str) -> Image.Image:
 
 
 def part(
-    encoded: bytes | np.ndarray, size: int, choose: Choice, where: str, finest: float = 1.0
+    encoded: bytes | np.ndarray,
+    size: int,
+    choose: Choice,
+    where: str,
+    finest: float = 1.0,
+    smooth_chroma: bool = True,
 ) -> np.ndarray:
     """Decodes the part of an image that `choose` names and resizes it to a square.
 
@@ -89,6 +94,7 @@ def part(
       where: the file and record, for the message.
       finest: JPEG may be decoded at half, a quarter or an eighth of its size (libjpeg's scaled inverse DCT)
         as long as the part stays at least `finest` times `size`.
+      smooth_chroma: False lets JPEG's subsampled colour be repeated instead of interpolated, which is faster.
 
     Returns:
       uint8 [size, size, 3], or of the pixels' own channels where pixels were given.
@@ -103,11 +109,11 @@ def part(
         top, left, height, width = choose(head.height, head.width)
         reduction = _reduction(min(height, width), size * finest)
         stop = top + height + resize.reach(height, size)
-        pixels = jpeg.rows(encoded, head, stop, reduction)
+        pixels = jpeg.rows(encoded, head, stop, reduction, smooth_chroma)
         if pixels is not None:
             return resize.resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
-    image = _open(encoded, "RGB", where)
-    return resize.resized_image(image, choose(image.height, image.width), size)
+    pixels = _array(_open(encoded, "RGB", where))
+    return resize.resized(pixels, choose(*pixels.shape[:2]), size)
 
 
 def _fast_header(encoded: bytes) -> jpeg.Header | None:

@@ -71,14 +71,16 @@ class Feed:
 
     def _work(self) -> None:
         try:
+            ahead = self._begun(self._numbers.start)
             for number in self._numbers:
                 began = time.perf_counter()
-                rows = self._loader.read(number, self._stopped)
+                ahead, finish = self._begun(number + 1), ahead
+                rows = finish()
                 batch = (number, self._put(rows))
                 self.made += len(rows["label"])
                 self.busy += time.perf_counter() - began
                 # Only `batch` may hold the host's memory from here on.
-                del rows
+                del rows, finish
                 if not self._offer(batch):
                     return
                 del batch
@@ -87,6 +89,9 @@ class Feed:
         # Whatever it is, the consumer must see it.
         except BaseException as error:
             self._error = error
+
+    def _begun(self, number: int) -> Callable[[], dict] | None:
+        return self._loader.begin(number, self._stopped) if number in self._numbers else None
 
     def _offer(self, batch: tuple[int, Any]) -> bool:
         while not self._stopped.is_set():

@@ -34,7 +34,8 @@ class FolderSource(Source):
 
     def __getitem__(self, place: int) -> Example:
         try:
-            return Example(pathlib.Path(self.paths[place]).read_bytes(), int(self.labels[place]))
+            with open(self.paths[place], "rb", buffering=0) as file:
+                return Example(file.readall(), int(self.labels[place]))
         except OSError as error:
             raise UserError(
                 f"{self.paths[place]}: cannot be read ({error.strerror}); restore the file"

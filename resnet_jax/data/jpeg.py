@@ -68,7 +68,9 @@ def header(encoded: bytes) -> Header | None:
     return None
 
 
-def rows(encoded: bytes, head: Header, stop: float, reduction: int) -> np.ndarray | None:
+def rows(
+    encoded: bytes, head: Header, stop: float, reduction: int, smooth_chroma: bool = True
+) -> np.ndarray | None:
     """Decodes the rows above `stop`, at 1 / `reduction` of the size.
 
     Where the file allows it, its header is rewritten to a smaller height, so that the decoder stops there; it
@@ -79,6 +81,7 @@ def rows(encoded: bytes, head: Header, stop: float, reduction: int) -> np.ndarra
       head: its header, of 1 or 3 channels.
       stop: the last row that is needed, in pixels of the full size.
       reduction: 1, 2, 4 or 8: the scaled inverse DCT yields the smaller image directly.
+      smooth_chroma: whether subsampled colour is interpolated, as Pillow does it, or repeated.
 
     Returns:
       uint8 [h, w, 3], valid until this thread's next call, or None if libjpeg-turbo finds a fault.
@@ -93,7 +96,14 @@ def rows(encoded: bytes, head: Header, stop: float, reduction: int) -> np.ndarra
     shape = (-(-height // reduction), -(-head.width // reduction), 3)
     pixels = _buffer(math.prod(shape)).reshape(shape)
     try:
-        simplejpeg.decode_jpeg(encoded, "RGB", min_height=shape[0], min_width=shape[1], buffer=pixels)
+        simplejpeg.decode_jpeg(
+            encoded,
+            "RGB",
+            fastupsample=not smooth_chroma,
+            min_height=shape[0],
+            min_width=shape[1],
+            buffer=pixels,
+        )
     except ValueError as error:
         if whole or not _LEFT_OVER.search(str(error)):
             return None

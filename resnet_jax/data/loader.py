@@ -80,9 +80,19 @@ class Loader:
         share = self.batch_size // process_count
         self._share = slice(process_index * share, (process_index + 1) * share)
         self._config = config
+        encoded = source.image_shape is None
+        crops = encoded if config.random_resized_crop is None else config.random_resized_crop
+        self._crops = train and crops
         self._in_memory = hasattr(source, "take") and not (train and config.random_resized_crop)
         self.image_shape = self._shape()
-        self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 2)
+        # Bound once: a config's fields are slow to read.
+        self._random_part = functools.partial(
+            geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
+        )
+        self._central_part = functools.partial(
+            geometry.central_part, size=self.image_shape[0], share=config.eval_crop if encoded else 1.0
+        )
+        self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
         self._pool: ThreadPoolExecutor | None = None
         self._threads = config.num_threads or decode.cores()
         self.skipped: dict[int, str] = {}
@@ -94,39 +104,44 @@ class Loader:
         return count // self.batch_size if self.train else -(-count // self.batch_size)
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        return self.read(number)
+        return self.begin(number)()
 
-    def read(self, number: int, stopped: threading.Event | None = None) -> dict[str, np.ndarray]:
-        """Makes this process's share of a batch.
+    def begin(
+        self, number: int, stopped: threading.Event | None = None
+    ) -> Callable[[], dict[str, np.ndarray]]:
+        """Sets the decoding threads to this process's share of a batch.
+
+        A caller that begins the next batch before it asks for this one leaves no thread idle in between.
 
         Args:
           number: the batch's number, from 0; in training it counts on over the epochs.
           stopped: once set, the batch is given up.
 
         Returns:
-          "image" uint8 [n, H, W, C], "label" int32 [n], "mask" bool [n] (False: not to be counted), "index"
-          int32 [n] (the example's place in the source), "epoch" int32 [n].
-
-        Raises:
-          UserError: an example cannot be read and `config.data.on_error` is "stop".
-          Stopped: `stopped` was set.
+          A function that waits for the batch and returns it: "image" uint8 [n, H, W, C], "label" int32 [n],
+          "mask" bool [n] (False: not to be counted), "index" int32 [n] (the example's place in the source),
+          "epoch" int32 [n]. It raises UserError if an example cannot be read and `config.data.on_error` is "stop",
+          and Stopped if `stopped` was set.
         """
         epoch, places = self._places(number)
         mask = places >= 0
         places = np.where(mask, places, 0)
         if self._in_memory:
-            images, labels = self.source.take(places)
-            if not mask.all():
-                images[~mask], labels[~mask] = 0, 0
+            made = functools.partial(self._taken, places, mask)
         else:
-            images, labels = self._decoded(places, mask, epoch, stopped or threading.Event())
-        return {
-            "image": images,
-            "label": labels,
-            "mask": mask,
-            "index": places.astype(np.int32),
-            "epoch": np.full(len(places), epoch, np.int32),
-        }
+            made = self._decoding(places, mask, epoch, stopped or threading.Event())
+
+        def finish() -> dict[str, np.ndarray]:
+            images, labels = made()
+            return {
+                "image": images,
+                "label": labels,
+                "mask": mask,
+                "index": places.astype(np.int32),
+                "epoch": np.full(len(places), epoch, np.int32),
+            }
+
+        return finish
 
     def moments(self) -> Moments:
         """Returns (mean, standard deviation) per channel by which images are normalised."""
@@ -156,22 +171,34 @@ class Loader:
             return tuple(own)
         return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
 
-    def _decoded(self, places, mask, epoch, stopped) -> tuple[np.ndarray, np.ndarray]:
+    def _taken(self, places: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = self.source.take(places)
+        if not mask.all():
+            images[~mask], labels[~mask] = 0, 0
+        return images, labels
+
+    def _decoding(self, places, mask, epoch, stopped) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         images = self._buffers.take()
         labels = np.zeros(len(places), np.int32)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        # Shared by the threads, each of which takes the next row when it is done with one.
+        rows = enumerate(places.tolist())
 
-        def fill(rows: range):
-            for row in rows:
+        def fill():
+            for row, place in rows:
                 if stopped.is_set():
                     raise Stopped
-                self._fill(images, labels, mask, row, int(places[row]), epoch)
+                self._fill(images, labels, mask, row, place, epoch)
 
-        workers = [range(first, len(places), self._threads) for first in range(self._threads)]
-        for done in [self._pool.submit(fill, rows) for rows in workers]:
-            done.result()
-        return images, labels
+        fills = [self._pool.submit(fill) for _ in range(min(self._threads, len(places)))]
+
+        def finish() -> tuple[np.ndarray, np.ndarray]:
+            for done in fills:
+                done.result()
+            return images, labels
+
+        return finish
 
     def _fill(self, images, labels, mask, row: int, place: int, epoch: int) -> None:
         if not mask[row]:
@@ -196,23 +223,11 @@ class Loader:
                 self._say(f"skipped {fault}")
 
     def _transformed(self, image: bytes | np.ndarray, place: int, epoch: int) -> np.ndarray:
-        config, where = self._config, self.source.where(place)
-        size = self.image_shape[0]
-        own = self.source.image_shape
-        crops = own is None if config.random_resized_crop is None else config.random_resized_crop
-        if self.train and crops:
-            choose = functools.partial(
-                geometry.random_crop,
-                scale=config.crop_scale,
-                ratio=config.crop_ratio,
-                seed=self.seed,
-                epoch=epoch,
-                index=place,
-            )
-            return decode.part(image, size, choose, where)
-        if own is not None and tuple(own) == self.image_shape:
-            return decode.whole(image, own, where)
-        share = config.eval_crop if own is None else 1.0
-        choose = functools.partial(geometry.central_part, size=size, share=share)
+        size, where = self.image_shape[0], self.source.where(place)
+        if self._crops:
+            choose = functools.partial(self._random_part, seed=self.seed, epoch=epoch, index=place)
+            return decode.part(image, size, choose, where, smooth_chroma=False)
+        if self.source.image_shape is not None and tuple(self.source.image_shape) == self.image_shape:
+            return decode.whole(image, self.image_shape, where)
         # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
-        return decode.part(image, size, choose, where, finest=2.0)
+        return decode.part(image, size, self._central_part, where, finest=2.0)

@@ -37,56 +37,46 @@ def resized(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
       size: the side of the result, in pixels.
 
     Returns:
-      uint8 [size, size, C].
+      uint8 [size, size, C], read-only.
     """
     top, left, height, width = box
     down, right = reach(height, size), reach(width, size)
     row, column = max(math.floor(top) - down, 0), max(math.floor(left) - right, 0)
-    last_row = min(math.ceil(top + height) + down, pixels.shape[0])
-    last_column = min(math.ceil(left + width) + right, pixels.shape[1])
-    image = _window(pixels, row, column, last_row, last_column)
-    return resized_image(image, (top - row, left - column, height, width), size)
-
-
-def resized_image(image: Image.Image, box: Box, size: int) -> np.ndarray:
-    """Does the same to a Pillow image of mode L or RGB."""
-    top, left, height, width = box
+    window = pixels[row : math.ceil(top + height) + down, column : math.ceil(left + width) + right]
+    top, left = top - row, left - column
     # The sums of fractions may pass the border by a rounding error.
-    height, width = min(height, image.height - top), min(width, image.width - left)
-    if cykooz_resizer is None:
-        edges = (left, top, left + width, top + height)
-        target = image.resize((size, size), Image.Resampling.BILINEAR, box=edges)
-    else:
-        resizer, target = _tools(image.mode, size)
-        resizer.resize_pil(image, target, _options(left, top, width, height))
-    result = np.asarray(target)
-    return result[..., None] if result.ndim == 2 else result
+    height, width = min(height, window.shape[0] - top), min(width, window.shape[1] - left)
+    resize = _by_pillow if cykooz_resizer is None else _by_cykooz
+    return resize(window, (top, left, height, width), size)
 
 
-def _window(pixels: np.ndarray, top: int, left: int, bottom: int, right: int) -> Image.Image:
-    """Returns part of uint8 [H, W, C] as a Pillow image."""
-    if pixels.shape[2] == 1:
-        return Image.fromarray(pixels[top:bottom, left:right, 0])
-    stride = 3 * pixels.shape[1]
-    # Pillow steps over the columns that are left out by itself, which spares a copy.
-    data = np.ascontiguousarray(pixels).reshape(-1)[
-        top * stride + 3 * left : (bottom - 1) * stride + 3 * right
-    ]
-    return Image.frombuffer("RGB", (right - left, bottom - top), data, "raw", "RGB", stride, 1)
+def _by_pillow(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
+    top, left, height, width = box
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    edges = (left, top, left + width, top + height)
+    result = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges))
+    return result.reshape(size, size, pixels.shape[2])
 
 
-def _tools(mode: str, size: int) -> tuple["cykooz_resizer.Resizer", Image.Image]:
+def _by_cykooz(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
+    top, left, height, width = box
+    kind = cykooz_resizer.PixelType.U8 if pixels.shape[2] == 1 else cykooz_resizer.PixelType.U8x3
+    options = cykooz_resizer.ResizeOptions(
+        resize_alg=cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
+        crop_box=cykooz_resizer.CropBox(left, top, width, height),
+    )
+    resizer, target = _tools(kind, size)
+    image = cykooz_resizer.ImageData(pixels.shape[1], pixels.shape[0], kind, pixels.tobytes())
+    resizer.resize(image, target, options)
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, pixels.shape[2])
+
+
+def _tools(
+    kind: "cykooz_resizer.PixelType", size: int
+) -> tuple["cykooz_resizer.Resizer", "cykooz_resizer.ImageData"]:
     """Returns this thread's own resizer and target image: both keep memory that every image needs again."""
     if not hasattr(_local, "resizer"):
         _local.resizer, _local.targets = cykooz_resizer.Resizer(), {}
-    if (mode, size) not in _local.targets:
-        _local.targets = {(mode, size): Image.new(mode, (size, size))}
-    return _local.resizer, _local.targets[mode, size]
-
-
-def _options(left: float, top: float, width: float, height: float) -> "cykooz_resizer.ResizeOptions":
-    return cykooz_resizer.ResizeOptions(
-        resize_alg=cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
-        crop_box=cykooz_resizer.CropBox(left, top, width, height),
-        use_alpha=False,
-    )
+    if (kind, size) not in _local.targets:
+        _local.targets[kind, size] = cykooz_resizer.ImageData(size, size, kind)
+    return _local.resizer, _local.targets[kind, size]
