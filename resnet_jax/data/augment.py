@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data import mixing, transforms
-from resnet_jax.data.source import Source
+from resnet_jax.data.source import Source, normalisation
 from resnet_jax.errors import UserError
 
 
@@ -81,7 +81,7 @@ def example_keys(seed: int, epoch: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def _moments(config: Any, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    mean, std = (config.mean, config.std) if config.mean is not None else source.moments()
+    mean, std = normalisation(config, source)
     channels = source.image_shape[2] if source.image_shape else 3
     if len(mean) != channels:
         raise UserError(f"config.data.mean = {tuple(mean)!r}: must have {channels} numbers, one a channel")

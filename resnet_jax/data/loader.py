@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_jax.data import decode, geometry, order
 from resnet_jax.data.buffers import Buffers
-from resnet_jax.data.source import Moments, Source
+from resnet_jax.data.source import Moments, Source, normalisation
 from resnet_jax.errors import UserError
 
 _ENCODED_SIZE = 224
@@ -145,8 +145,7 @@ class Loader:
 
     def moments(self) -> Moments:
         """Returns (mean, standard deviation) per channel by which images are normalised."""
-        config = self._config
-        return (config.mean, config.std) if config.mean is not None else self.source.moments()
+        return normalisation(self._config, self.source)
 
     def close(self) -> None:
         """Ends the decoding threads."""

@@ -58,17 +58,30 @@ def neighbours(rows: jax.Array) -> jax.Array:
     return pairs[:, ::-1].reshape(rows.shape)
 
 
+def symmetric_beta(angle: jax.Array, radius: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Returns a draw of Beta(alpha, alpha) from two uniform ones, in closed form, so that it compiles at once.
+
+    With T Student's t of 2 alpha degrees of freedom, 1/2 + T / (2 sqrt(2 alpha + T^2)) is Beta(alpha, alpha), and
+    Bailey 1994 (Polar generation of random variates with the t-distribution) draws T as
+    sqrt(2 alpha (radius^(-1 / alpha) - 1)) cos(2 pi angle).
+
+    Args:
+      angle, radius: uniform in [0, 1), independent of each other.
+      alpha: above 0.
+    """
+    cosine = jnp.cos(2 * np.float32(np.pi) * angle)
+    # At the ends of `radius` this is 0 or infinite, and the quotient below is right at both.
+    spread = 1 / jnp.expm1(-jnp.log(radius) / alpha)
+    return 0.5 + 0.5 * cosine / jnp.sqrt(spread + cosine * cosine)
+
+
 def _draw(key, height, width, mixup_alpha, cutmix_alpha, probability, cutmix_share):
-    uniform_key, share_key = jax.random.split(key)
-    touch, choose, down, right = jax.random.uniform(uniform_key, (4,), np.float32)
+    touch, choose, down, right, angle, radius = jax.random.uniform(key, (6,), np.float32)
     if mixup_alpha and cutmix_alpha:
         cuts = choose < cutmix_share
     else:
         cuts = jnp.asarray(cutmix_alpha > 0)
-    # Drawn with one compiled sampler, of the alpha that is in force: it is the step's slowest part to
-    # compile.
-    alpha = jnp.where(cuts, np.float32(cutmix_alpha), np.float32(mixup_alpha))
-    kept = jax.random.beta(share_key, alpha, alpha, dtype=np.float32)
+    kept = symmetric_beta(angle, radius, jnp.where(cuts, np.float32(cutmix_alpha), np.float32(mixup_alpha)))
     box, outside = _box(height, width, kept, down, right)
     return touch < probability, cuts, jnp.where(cuts, outside, kept), box
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -145,6 +146,11 @@ class ArraySource(Source):
         choose = functools.partial(geometry.central_part, size=size, share=1.0)
         images = np.stack([decode.part(image, size, choose, self.name) for image in self.images])
         return ArraySource(self.name, self.split, self.classes, images, self.labels, self._measure)
+
+
+def normalisation(config: Any, source: Source) -> Moments:
+    """Returns (mean, standard deviation) per channel by which images are normalised: `config`'s, or the source's."""
+    return (config.mean, config.std) if config.mean is not None else source.moments()
 
 
 def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
