@@ -1,9 +1,10 @@
 """How many images a second the input pipeline makes, beside Pillow's, grain's and tf.data's on the same files.
 
-    python benchmarks/input_pipeline.py [--tensorflow_python=PYTHON]
+    python -m benchmarks.input_pipeline --tensorflow_python PYTHON --output results
 
-PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out. Writes
-results/input_pipeline.md. All contenders take turns, and medians are reported.
+PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out. With --output it writes
+input_pipeline.md there. All contenders take turns; what is reported is the median over the rounds, of the speeds and of
+their ratios.
 """
 
 import argparse
@@ -20,12 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import input_peers
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from benchmarks import input_peers
 from resnet_jax import data
 from resnet_jax.data.prepare import prepare
 
@@ -41,9 +42,9 @@ def main() -> None:
     rates |= in_memory(arguments.rounds)
     report = table(rates, work, arguments) + epoch_start() + memory(arguments.batches)
     print(report)
-    target = pathlib.Path(__file__).parent.parent / "results" / "input_pipeline.md"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(report)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "input_pipeline.md").write_text(report)
 
 
 def parsed() -> argparse.Namespace:
@@ -54,6 +55,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10_000, help="batches of the memory test")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--output", type=pathlib.Path, help="folder for the table; nothing is written without it"
+    )
     return parser.parse_args()
 
 
@@ -184,7 +188,6 @@ def in_memory(count: int) -> dict[str, list[float]]:
 
 
 def table(rates: dict[str, list[float]], work: dict[str, float], arguments: argparse.Namespace) -> str:
-    medians = {name: statistics.median(found) for name, found in rates.items()}
     lines = [
         "# Input pipeline: images per second",
         "",
@@ -195,19 +198,22 @@ def table(rates: dict[str, list[float]], work: dict[str, float], arguments: argp
         "| pipeline | images/s | lowest to highest | times Pillow | times tf.data | processor ms an image |",
         "|---|---|---|---|---|---|",
     ]
-    for name, rate in medians.items():
-        spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
-        decodes = "in memory" not in name
-        peers = [medians.get(peer) if decodes else None for peer in ("Pillow", "tf.data")]
-        ratios = [f"{rate / peer:.2f}" if peer else "" for peer in peers]
+    for name, found in rates.items():
+        spread = f"{min(found):,.0f} to {max(found):,.0f}"
+        peers = [rates.get(peer) if name in work else None for peer in ("Pillow", "tf.data")]
+        ratios = [f"{times(found, peer):.2f}" if peer else "" for peer in peers]
         busy = f"{work[name]:.2f}" if name in work else ""
-        lines.append(f"| {name} | {rate:,.0f} | {spread} | {' | '.join(ratios)} | {busy} |")
-    scaling = [
-        many / one
-        for many, one in zip(*(rates[f"resnet_jax, files{of}"] for of in ("", ", 1 thread")), strict=True)
-    ]
-    lines += ["", f"From 1 to {arguments.threads} threads: {statistics.median(scaling):.2f} times.", ""]
+        lines.append(
+            f"| {name} | {statistics.median(found):,.0f} | {spread} | {' | '.join(ratios)} | {busy} |"
+        )
+    scaling = times(*(rates[f"resnet_jax, files{of}"] for of in ("", ", 1 thread")))
+    lines += ["", f"From 1 to {arguments.threads} threads: {scaling:.2f} times.", ""]
     return "\n".join(lines)
+
+
+def times(ours: list[float], theirs: list[float]) -> float:
+    """Returns the median of the rounds' ratios, which what slows a whole round leaves alone."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def epoch_start() -> str:
