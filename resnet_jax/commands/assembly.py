@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import data, parallel
+from resnet_jax.allocator import keep_freed_memory
 from resnet_jax.errors import UserError
 from resnet_jax.training import optimizer, schedule
 from resnet_jax.training.loop import Plan
@@ -122,7 +123,7 @@ def assemble(config: ConfigDict, say: Callable[[str], None] | None = None) -> Pa
 
 
 def prepare_runtime(config: ConfigDict) -> None:
-    """Sets what JAX reads once, before its first array.
+    """Sets what JAX reads once, before its first array, and on the CPU how the process keeps its memory.
 
     Compiled programs are kept in the user's cache directory, never in a workdir: they are executable code, which a
     shared or downloaded workdir must not bring along. JAX_COMPILATION_CACHE_DIR names another directory, and
@@ -138,6 +139,8 @@ def prepare_runtime(config: ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(user_cache, "resnet_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
 
 
 def make_loader(

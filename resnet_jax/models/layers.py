@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.batch_statistics import batch_normalize
 from resnet_jax.models.convolution import conv2d
 
 Initializer = Callable[..., jax.Array]
@@ -103,42 +104,32 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, stats_dtype)
 
         x = x.astype(jnp.promote_types(x.dtype, stats_dtype))
-        if train:
-            mean, var, count = self._batch_moments(x, running_mean.value)
-            if not self.is_initializing():
-                unbiased = jnp.mean(var, 0) * (count / max(count - 1, 1))
-                keep = self.momentum
-                running_mean.value = keep * running_mean.value + (1 - keep) * jnp.mean(mean, 0)
-                running_var.value = keep * running_var.value + (1 - keep) * unbiased
-            images_a_group = x.shape[0] // mean.shape[0]
-            mean, var = (jnp.repeat(m, images_a_group, 0)[:, None, None] for m in (mean, var))
-        else:
-            mean, var = running_mean.value, running_var.value
-        y = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+        if not train:
+            factor = lax.rsqrt(running_var.value + self.epsilon) * scale
+            return ((x - running_mean.value) * factor + bias).astype(self.dtype)
+        about = lax.stop_gradient(running_mean.value)
+        y, mean, var = batch_normalize(
+            x, scale, bias, about, self._groups(len(x)), self.epsilon, self.axis_name
+        )
+        if not self.is_initializing():
+            count = x.size // mean.size
+            if self.axis_name is not None:
+                count *= lax.axis_size(self.axis_name)
+            unbiased = jnp.mean(var, 0) * (count / max(count - 1, 1))
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * jnp.mean(mean, 0)
+            running_var.value = keep * running_var.value + (1 - keep) * unbiased
         return y.astype(self.dtype)
 
-    def _batch_moments(self, x: jax.Array, about: jax.Array) -> tuple[jax.Array, jax.Array, int]:
-        """Returns mean and biased variance [groups, C] of x [N, H, W, C], and the values behind each."""
-        images, height, width, channels = x.shape
+    def _groups(self, images: int) -> int:
+        """Returns the number of groups in a batch."""
         group = self.group_size or images
         if images % group:
             raise UserError(
                 f"model.norm_group_size = {group} does not divide a batch of {images} images; "
                 "choose one that does, or None for statistics over the whole batch"
             )
-        pixel = lax.stop_gradient(x[:, height // 2, width // 2])
-        offset = x - pixel[:, None, None]
-        first, second = jnp.mean(offset, (1, 2)), jnp.mean(offset * offset, (1, 2))
-        about = lax.stop_gradient(about)
-        from_about = first + (pixel - about)
-        moments = jnp.stack([from_about, (second - first * first) + from_about * from_about])
-        moments = jnp.mean(moments.reshape(2, images // group, group, channels), 2)
-        count = group * height * width
-        if self.axis_name is not None:
-            moments = lax.pmean(moments, self.axis_name)
-            count *= lax.axis_size(self.axis_name)
-        first, second = moments
-        return first + about, jnp.maximum(second - first * first, 0), count
+        return images // group
 
 
 class GroupNorm(nn.Module):

@@ -87,4 +87,6 @@ def create_state(
             loss_scale=LossScale.create() if float16 else None,
         )
 
-    return jax.jit(create, out_shardings=sharding)(jax.random.key(seed))
+    # XLA:CPU takes about a second to optimise each draw of random numbers, and this program runs once.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    return jax.jit(create, out_shardings=sharding, compiler_options=options)(jax.random.key(seed))

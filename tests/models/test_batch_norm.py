@@ -6,8 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.batch_statistics import batch_normalize
 from resnet_jax.models.layers import BatchNorm
 
 
@@ -99,6 +103,39 @@ def test_gradient_is_that_of_the_definition():
         return jnp.sum(weights * (x - mean) / jnp.sqrt(var + 1e-5))
 
     np.testing.assert_allclose(jax.grad(ours)(x), jax.grad(definition)(x), atol=2e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_derivatives_of_every_output_are_right_forward_backward_and_twice(groups):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, scale, bias, about = (rng.normal(size=shape) for shape in ((8, 3, 2, 3), 3, 3, 3))
+
+        def outputs(x, scale, bias):
+            return batch_normalize(x, scale, bias, about, groups, 1e-3, None)
+
+        check_grads(outputs, (x, scale, bias), order=2, modes=("fwd", "rev"), rtol=1e-5)
+
+
+def test_gradients_over_a_mapped_axis_are_those_of_the_whole_batch():
+    mesh = jax.make_mesh((4,), ("shards",), axis_types=(AxisType.Auto,))
+    x, weights = (jnp.asarray(images(seed=seed), jnp.float32) for seed in (0, 1))
+    scale, bias, about = jnp.full(x.shape[-1], 1.5), jnp.ones(x.shape[-1]), jnp.zeros(x.shape[-1])
+
+    def gradients(x, weights, axis_name=None):
+        def loss(x, scale):
+            return jnp.sum(weights * batch_normalize(x, scale, bias, about, 1, 1e-5, axis_name)[0])
+
+        return jax.grad(loss, (0, 1))(x, scale)
+
+    shard = jax.shard_map(
+        functools.partial(gradients, axis_name="shards"),
+        mesh=mesh,
+        in_specs=P("shards"),
+        out_specs=(P("shards"), P()),
+    )
+    for parts, whole in zip(jax.jit(shard)(x, weights), gradients(x, weights), strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
