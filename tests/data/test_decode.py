@@ -72,6 +72,16 @@ def test_a_partial_decode_equals_a_whole_one(options, box):
     assert np.abs(got.astype(int) - np.asarray(expected)).max() <= 1
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_repeated_chroma_stays_near_interpolated(seed):
+    encoded = fabricate.jpeg(seed, 375, 500, 95)
+    smooth, repeated = (
+        decode.part(encoded, 224, lambda *_: (50, 60, 250, 300), "here", smooth_chroma=smooth).astype(int)
+        for smooth in (True, False)
+    )
+    assert 0 < np.abs(smooth - repeated).mean() < 2
+
+
 def test_a_partial_decode_stops_early():
     encoded = fabricate.encoded(photograph(), "JPEG", quality=90)
     head = jpeg.header(encoded)

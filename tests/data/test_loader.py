@@ -1,6 +1,7 @@
 """Batches: pure functions of their number, every example counted as it should be."""
 
 import collections
+import functools
 import threading
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from data_settings import settings
 
 from resnet_jax import UserError, data
-from resnet_jax.data import order
+from resnet_jax.data import decode, geometry, order
 from resnet_jax.data.loader import Loader
 
 FROZEN = [2, 4, 6, 7, 0, 8, 1, 3, 5, 9]
@@ -121,6 +122,34 @@ def test_encoded_batches_repeat_exactly(imagenet):
             assert np.array_equal(value, second[number][name]), (number, name)
     other = loader(True, 8, seed=1, **imagenet)[0]
     assert not np.array_equal(first[0]["image"], other["image"])
+
+
+def test_a_batch_is_begun_while_another_ends(imagenet, monkeypatch):
+    batches = loader(True, 24, num_threads=2, **imagenet)
+    later, waited = threading.Event(), []
+
+    def made(self, image, place, epoch):
+        if epoch == 1:
+            later.set()
+        elif place == 5:
+            waited.append(later.wait(20))
+        return np.full(self.image_shape, place, np.uint8)
+
+    monkeypatch.setattr(Loader, "_transformed", made)
+    with data.Feed(batches, 0, 2, lambda batch: batch) as feed:
+        found = [batch for _, batch in feed]
+    assert waited == [True]
+    for epoch, batch in enumerate(found):
+        assert set(batch["epoch"].tolist()) == {epoch}
+        assert np.array_equal(batch["image"][:, 0, 0, 0], batch["index"])
+
+
+def test_evaluation_decodes_colour_in_full(imagenet):
+    batches = loader(False, 10, **imagenet)
+    choose = functools.partial(geometry.central_part, size=32, share=0.875)
+    for place, image in enumerate(batches[0]["image"]):
+        encoded = batches.source[place].image
+        assert np.array_equal(image, decode.part(encoded, 32, choose, "here", finest=2.0))
 
 
 def test_an_example_is_cropped_anew_each_epoch(imagenet):
