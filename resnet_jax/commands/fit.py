@@ -1,6 +1,8 @@
 """What to change when a step does not fit into the memory of a device."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +17,17 @@ MOST_TRIALS = 4
 
 def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+@contextlib.contextmanager
+def explaining(explain: Callable[[], UserError]) -> Iterator[None]:
+    """Turns running out of device memory inside into what `explain` returns."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise explain() from error
 
 
 def needed_gib(compiled: Any) -> float:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from resnet_jax import data, parallel, run
@@ -15,6 +14,7 @@ from resnet_jax.commands.assembly import Parts, assemble
 from resnet_jax.errors import UserError
 from resnet_jax.models.summary import summarize
 from resnet_jax.training import schedule
+from resnet_jax.training.checkpoint import Notes
 from resnet_jax.training.display import Display
 from resnet_jax.training.goodput import Goodput
 from resnet_jax.training.interrupts import Interrupts, Wishes
@@ -22,6 +22,16 @@ from resnet_jax.training.logbook import Logbook
 from resnet_jax.training.loop import Loop
 from resnet_jax.training.profile import Trace
 from resnet_jax.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The compiled steps, what the training step is given, and the seconds that compiling them took."""
+
+    train_step: Any
+    eval_step: Any
+    shapes: Any
+    seconds: float
 
 
 def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> None:
@@ -61,21 +71,10 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             display.say(line)
         if notes is not None:
             display.say(f"going on from step {step} (epoch {parts.plan.epoch(step):g})")
-        logbook = Logbook(
-            workdir,
-            step=notes.step if notes else 0,
-            scored=bool(notes and notes.scores),
-            silent=not parallel.is_lead(),
-            say=display.say,
-        )
-        loop = Loop(
-            parts.plan,
-            train_step=programs.train_step,
-            eval_step=programs.eval_step,
-            open_feed=lambda start, stop: parts.feed(parts.train_loader, start, stop),
-            open_eval_feed=lambda: parts.feed(parts.eval_loader, 0, len(parts.eval_loader)),
-            eval_split=parts.eval_loader.source.split,
-            diagnose=functools.partial(data.diagnosis, source=parts.train_loader.source),
+        logbook = _open_logbook(workdir, notes, display)
+        loop = _make_loop(
+            parts,
+            programs,
             checkpoints=checkpoints,
             logbook=logbook,
             display=display,
@@ -85,30 +84,40 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             trace=Trace(workdir, profile if parallel.is_lead() else range(0)),
         )
         try:
-            loop.run(state, notes)
+            with fit.explaining(lambda: fit.out_of_memory(parts, programs.shapes)):
+                loop.run(state, notes)
             best = checkpoints.notes(checkpoints.best_step())
             display.say(f"best: {_say_scores(best.scores)} at step {best.step}; the run is in {workdir}")
-        except jax.errors.JaxRuntimeError as error:
-            if not fit.is_out_of_memory(error):
-                raise
-            raise fit.out_of_memory(parts, programs.shapes) from error
         finally:
             display.stop()
-            checkpoints.close()
-            logbook.close()
-            parts.train_loader.close()
-            parts.eval_loader.close()
+            for opened in (checkpoints, logbook, parts.train_loader, parts.eval_loader):
+                opened.close()
             display.say(goodput.line())
 
 
-@dataclasses.dataclass(frozen=True)
-class Programs:
-    """The compiled steps, what the training step is given, and the seconds that compiling them took."""
+def _open_logbook(workdir: str, notes: Notes | None, display: Display) -> Logbook:
+    """Opens the log where a run begins, or goes on from what was noted beside its state."""
+    return Logbook(
+        workdir,
+        step=notes.step if notes else 0,
+        scored=bool(notes and notes.scores),
+        silent=not parallel.is_lead(),
+        say=display.say,
+    )
 
-    train_step: Any
-    eval_step: Any
-    shapes: Any
-    seconds: float
+
+def _make_loop(parts: Parts, programs: Programs, **surroundings: Any) -> Loop:
+    """Returns the loop over the recipe's data; `surroundings` are what a loop has beside steps and data."""
+    return Loop(
+        parts.plan,
+        train_step=programs.train_step,
+        eval_step=programs.eval_step,
+        open_feed=lambda start, stop: parts.feed(parts.train_loader, start, stop),
+        open_eval_feed=lambda: parts.feed(parts.eval_loader, 0, len(parts.eval_loader)),
+        eval_split=parts.eval_loader.source.split,
+        diagnose=functools.partial(data.diagnosis, source=parts.train_loader.source),
+        **surroundings,
+    )
 
 
 def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interrupts) -> Programs:
@@ -124,25 +133,21 @@ def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interr
     def compile_eval_step() -> Any:
         return parts.eval_step().lower(state.variables, eval_batch, wishes.array()).compile()
 
-    try:
+    with fit.explaining(lambda: fit.out_of_memory(parts, shapes)):
         train_step = interrupts.patiently(compile_train_step)
-    except jax.errors.JaxRuntimeError as error:
-        if not fit.is_out_of_memory(error):
-            raise
-        raise fit.out_of_memory(parts, shapes) from error
     limit = fit.device_gib()
     if limit is not None and fit.needed_gib(train_step) > limit:
         raise fit.out_of_memory(parts, shapes)
-    try:
+    with fit.explaining(lambda: _eval_out_of_memory(parts)):
         eval_step = interrupts.patiently(compile_eval_step)
-    except jax.errors.JaxRuntimeError as error:
-        if not fit.is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"config.eval_batch_size = {parts.eval_loader.batch_size}: an evaluation step does not fit into a device's "
-            "memory; halve it"
-        ) from error
     return Programs(train_step, eval_step, shapes, time.monotonic() - began)
+
+
+def _eval_out_of_memory(parts: Parts) -> UserError:
+    return UserError(
+        f"config.eval_batch_size = {parts.eval_loader.batch_size}: an evaluation step does not fit into a device's "
+        "memory; halve it"
+    )
 
 
 def _introduction(parts: Parts, programs: Programs, workdir: str) -> dict[str, str]:
