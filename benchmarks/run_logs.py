@@ -29,9 +29,9 @@ class Log:
     """What is kept of a run.
 
     Attributes:
-      header: "name" (the recipe, and what the command changed in it), "seed", "net", "parameters",
+      header: "name" (the recipe, and what the command changed in it), "seed", "net", "parameters", "batch_size",
         "train_images", "test_images", "num_epochs", "fields" (those that differ from the defaults), "device",
-        "cores", "versions", "commit", "date", "starts" and "command".
+        "cores", "versions", "date" and "command"; of our own runs also "commit" and "starts".
       epochs: for each, "step", "epoch", "train_loss" and "train_top1" (means over the epoch, in training mode),
         "test_loss" and "test_top1" where the test images were scored, and two times from the beginning of training
         on: "seconds", spent in steps, and "steady_seconds", had each step taken the median of its stretch.
@@ -74,7 +74,7 @@ def from_workdir(workdir: Path) -> Log | None:
         )
     source = data.open_source(config.data, train=True, seed=config.seed)
     test_images = len(data.open_source(config.data, train=False, seed=config.seed))
-    epochs = epochs_of(logbook.read(workdir))
+    epochs = epochs_of(logbook.read(workdir), config.batch_size)
     steps = round(config.num_epochs * (len(source) // config.batch_size))
     if not epochs or epochs[-1]["step"] < steps or "test_top1" not in epochs[-1]:
         return None
@@ -111,6 +111,7 @@ def describe(config: ConfigDict, name: str, source: data.Source, test_images: in
         "seed": config.seed,
         "net": " ".join([config.model.name, *(field for field in net if not field.startswith("name="))]),
         "parameters": summarize(recipe.build_model(config), (height, width), channels).params,
+        "batch_size": config.batch_size,
         "train_images": len(source),
         "test_images": test_images,
         "num_epochs": config.num_epochs,
@@ -132,42 +133,47 @@ def changed(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
     }
 
 
-def epochs_of(records: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def epochs_of(records: list[Mapping[str, Any]], batch_size: int) -> list[dict[str, Any]]:
     """Returns the lines of a `Log` from those of a run's metrics.jsonl.
 
-    A line of the training log tells of the steps since the one before: how many images, how many a second, the
-    median step. Evaluating and saving lie between those stretches.
+    A line of the training log tells of the steps since the one before: their means, their images a second, the
+    median of their times. Evaluating and saving lie between those stretches.
     """
     scores = {record["step"]: record for record in records if record["split"] != "train"}
     stretches = [record for record in records if record["split"] == "train"]
     epochs, seconds, steady, step = [], 0.0, 0.0, 0
-    loss = hits = images = 0.0
+    loss = top1 = steps = 0.0
     for record in stretches:
-        seconds += record["examples"] / record["images_per_sec"]
-        steady += (record["step"] - step) * record["step_ms_p50"] / 1000
-        loss += record["loss"] * record["examples"]
-        hits += record["top1"] * record["examples"]
-        step, images = record["step"], images + record["examples"]
+        more, step = record["step"] - step, record["step"]
+        seconds += more * batch_size / record["images_per_sec"]
+        steady += more * record["step_ms_p50"] / 1000
+        loss, top1, steps = loss + record["loss"] * more, top1 + record["top1"] * more, steps + more
         if record["epoch"] % 1 and record is not stretches[-1]:
             continue
         line = {"step": step, "epoch": record["epoch"]}
         line |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
-        line |= {"train_loss": round(loss / images, 5), "train_top1": round(hits / images, 5)}
+        line |= {"train_loss": round(loss / steps, 5), "train_top1": round(top1 / steps, 5)}
         if step in scores:
             line |= {"test_loss": round(scores[step]["loss"], 5), "test_top1": scores[step]["top1"]}
         epochs.append(line)
-        loss = hits = images = 0.0
+        loss = top1 = steps = 0.0
     return epochs
 
 
 def command_line(argv: list[str]) -> str:
-    """Returns a start's command as a reader would type it: places of data are DIR, those of runs are left out."""
-    program = "-m resnet_jax" if argv[0].endswith("__main__.py") else "launch.py"
-    words, rest = ["python", *program.split()], iter(argv[1:])
+    """Returns a start's command as a reader would type it: places of data are DIR, those of results are left out."""
+    program = Path(argv[0])
+    if program.name == "__main__.py":
+        words = ["python", "-m", "resnet_jax"]
+    elif program.parent.name == "benchmarks":
+        words = ["python", "-m", f"benchmarks.{program.stem}"]
+    else:
+        words = ["python", "launch.py"]
+    rest = iter(argv[1:])
     for word in rest:
         flag, equals, _ = word.partition("=")
         value = equals or next(rest, "")
-        if flag.lstrip("-") == "workdir":
+        if flag.lstrip("-") in ("workdir", "output"):
             continue
         if flag.lstrip("-") == "config.data.dir":
             word = f"{flag}=DIR"
@@ -207,7 +213,9 @@ def load_recipe(name: str) -> ConfigDict:
 
 def compact(value: Any) -> str:
     """Returns a field's value without blanks."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(compact, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write(log: Log, folder: Path, prefix: str = "") -> Path:

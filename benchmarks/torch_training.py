@@ -75,16 +75,12 @@ class Trainer:
             if plan.ends_epoch(step + 1) or step + 1 == plan.total_steps:
                 seconds += sum(times)
                 steady += statistics.median(times) * len(times)
-                scores = {
-                    "train_loss": sums["loss"] / sums["examples"],
-                    "train_top1": sums["top1"] / sums["examples"],
+                record = {"step": step + 1, "epoch": plan.epoch(step + 1)}
+                record |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
+                record |= {
+                    f"train_{kind}": round(sums[kind] / sums["examples"], 5) for kind in ("loss", "top1")
                 }
-                report(
-                    {"step": step + 1, "epoch": plan.epoch(step + 1), "seconds": round(seconds, 2)}
-                    | {"steady_seconds": round(steady, 2)}
-                    | scores
-                    | self.evaluate(self._parts.eval_loader)
-                )
+                report(record | self.evaluate(self._parts.eval_loader))
                 times, sums = [], {"loss": 0.0, "top1": 0, "examples": 0}
 
     def step(self, batch: dict[str, np.ndarray], rate: float) -> dict[str, float]:
@@ -116,7 +112,7 @@ class Trainer:
             logits = self.network(self.normalised(torch.from_numpy(batch["image"])))[rows]
             loss += functional.cross_entropy(logits, labels, reduction="sum").item()
             hits += (logits.argmax(1) == labels).sum().item()
-        return {"test_loss": loss / len(loader.source), "test_top1": hits / len(loader.source)}
+        return {"test_loss": round(loss / len(loader.source), 5), "test_top1": hits / len(loader.source)}
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """Turns images uint8 [N, H, W, C] into what the network takes: float [N, C, H, W], channels last."""
