@@ -1,13 +1,21 @@
 """The peer in stock Flax: a ResNet of `flax.linen` layers and the plainest training step, for timing only."""
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+from benchmarks.contest import Step
+
+STAGES = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+BASIC = ("resnet18", "resnet34")
 
 
 class Block(nn.Module):
@@ -16,13 +24,17 @@ class Block(nn.Module):
     features: int
     stride: int
     bottleneck: bool
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x, train):
         def conv_norm(x, features, size, stride=1):
             pad = size // 2
-            x = nn.Conv(features, (size, size), (stride, stride), ((pad, pad), (pad, pad)), use_bias=False)(x)
-            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            padding = ((pad, pad), (pad, pad))
+            x = nn.Conv(features, (size, size), (stride, stride), padding, use_bias=False, dtype=self.dtype)(
+                x
+            )
+            return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
 
         if self.bottleneck:
             y = nn.relu(conv_norm(x, self.features, 1))
@@ -37,26 +49,31 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The ImageNet networks, [N, H, W, C] -> [N, num_classes]."""
+    """The ImageNet networks, [N, H, W, C] -> [N, num_classes]; convolutions and normalisation in `dtype`."""
 
     name_of_variant: str
     num_classes: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.Conv(64, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False)(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = nn.Conv(64, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False, dtype=self.dtype)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, blocks in enumerate(STAGES[self.name_of_variant]):
             for number in range(blocks):
                 stride = 2 if stage and not number else 1
-                x = Block(64 * 2**stage, stride, self.name_of_variant == "resnet50")(x, train)
-        return nn.Dense(self.num_classes)(jnp.mean(x, (1, 2)))
+                bottleneck = self.name_of_variant not in BASIC
+                x = Block(64 * 2**stage, stride, bottleneck, self.dtype)(x, train)
+        return nn.Dense(self.num_classes)(jnp.mean(x, (1, 2), dtype=jnp.float32))
 
 
-def make_step(name: str, images: jax.Array, labels: jax.Array, num_classes: int) -> Callable[[], float]:
-    """A function that trains `name` for one step (momentum SGD, weight decay) on the batch and returns the loss."""
-    model = ResNet(name, num_classes)
+def make_step(
+    name: str, images: np.ndarray, labels: np.ndarray, num_classes: int, *, dtype: str = "float32"
+) -> Step:
+    """See `contest`; `dtype` is that of convolutions and normalisation."""
+    model = ResNet(name, num_classes, dtype)
+    images, labels = jax.device_put((images, labels))
     variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9))
     state = {"variables": variables, "optimizer": optimizer.init(variables["params"])}
@@ -75,9 +92,9 @@ def make_step(name: str, images: jax.Array, labels: jax.Array, num_classes: int)
         variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
         return {"variables": variables, "optimizer": optimizer_state}, loss
 
-    def run() -> float:
+    def run() -> jax.Array:
         nonlocal state
         state, loss = step(state, images, labels)
-        return float(loss)
+        return loss
 
     return run
