@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import run_logs, time_to_accuracy
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def fabricated(scores, seed=0, **header):
