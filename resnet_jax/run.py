@@ -165,6 +165,7 @@ def _environment() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": _commit(),
         "devices": parallel.describe_devices(),
+        "cores": os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
