@@ -76,7 +76,8 @@ def page(record: Record) -> str:
         "the device. Every contestant has a process of its own; they take turns of some seconds. Speeds and ratios are",
         "medians over the rounds, with their range; a ratio is taken round by round. The bound is the bandwidth of the",
         "device's data sheet over the memory traffic of unfused training. Memory is the most that arrays held at once,",
-        "compilation included. [GPU notes](../docs/gpu_notes.md) has the leads with their predictions.",
+        "compilation included. The first step includes compiling, unless the same run did that before.",
+        "[GPU notes](../docs/gpu_notes.md) has the leads with their predictions.",
         "",
     ]
     for device, section in record.items():

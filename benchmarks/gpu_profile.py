@@ -66,7 +66,7 @@ class Breakdown(NamedTuple):
 
 
 def read_program(text: str) -> dict[str, Instruction]:
-    """Reads the text of a compiled program (`compiled.as_text()`): instruction's name -> what it is."""
+    """Reads the text of a compiled program (`compiled.as_text()`): its name, and its kernel's, -> what it is."""
     bodies: dict[str, list[str]] = {}
     body: list[str] = []
     for line in text.splitlines():
@@ -88,7 +88,13 @@ def read_program(text: str) -> dict[str, Instruction]:
         own = _ORIGIN.search(line)
         return Instruction(opcodes, targets, own[1] if own else " ".join(part.origin for part in inside))
 
-    return {_INSTRUCTION.match(line)[1]: describe(line) for lines in bodies.values() for line in lines}
+    program = {_INSTRUCTION.match(line)[1]: describe(line) for lines in bodies.values() for line in lines}
+    return {kernel_name(name): instruction for name, instruction in program.items()} | program
+
+
+def kernel_name(instruction: str) -> str:
+    """What XLA calls the kernel of an instruction."""
+    return re.sub(r"[.\-]", "_", instruction)
 
 
 def classify(event: Event, program: Mapping[str, Instruction]) -> str:

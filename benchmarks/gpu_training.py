@@ -14,10 +14,12 @@ is the small form without a GPU.
 
 import argparse
 import datetime
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -86,8 +88,10 @@ def play(
     first = next(iter(contestants))
     match = _play_together(problem, contestants, rounds, seconds, clock)
     match["apart"] = {}
-    crowded = {name for name, error in match["errors"].items() if is_out_of_memory(error)}
+    crowded = [name for name, error in match["errors"].items() if is_out_of_memory(error)]
     for name in crowded if len(contestants) > 1 else ():
+        if not clock.left():
+            break
         pair = {first: contestants[first], name: contestants[name]}
         again = _play_together(problem, pair, rounds, seconds, clock)
         match["apart"][name] = again["rounds"]
@@ -220,7 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "-m", "benchmarks.gpu_training", *words])
     host = {**machine(), "gpu": gpu if parsed.device == "gpu" else None}
-    run(parsed, host, command)
+    with tempfile.TemporaryDirectory(prefix="gpu_training_") as cache:
+        # Ours starts anew in every match of variants: what was compiled once is kept to the end of the run.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+        run(parsed, host, command)
 
 
 if __name__ == "__main__":

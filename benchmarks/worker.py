@@ -123,7 +123,7 @@ class Worker:
         answer = json.loads(line) if line else {}
         if "error" in answer or not answer:
             error = answer.get("error") or (
-                f"no answer within {seconds:.0f} s" if line is None else self._last_words()
+                f"no answer within {max(seconds, 0):.0f} s" if line is None else self._last_words()
             )
             self.close()
             raise Failure(error)
@@ -158,6 +158,7 @@ def environment(contestant: Contestant, problem: Problem) -> dict[str, str]:
         "JAX_PLATFORMS": platform,
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
 

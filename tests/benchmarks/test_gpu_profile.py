@@ -76,7 +76,7 @@ def test_a_kernel_is_classified_by_its_instruction(instruction, category):
     [
         ("sm90_xmma_wgrad_implicit_gemm_bf16", gpu_profile.CONVOLUTIONS),
         ("MemcpyD2D", gpu_profile.COPIES),
-        ("input_reduce_fusion.4", gpu_profile.REDUCTIONS),
+        ("input_reduce_fusion_4", gpu_profile.REDUCTIONS),
         ("mystery", gpu_profile.UNKNOWN),
     ],
 )
