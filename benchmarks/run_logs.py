@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import data, run
-from resnet_jax.data.decode import cores
 from resnet_jax.errors import UserError
 from resnet_jax.models.summary import summarize
 from resnet_jax.training import logbook
@@ -81,7 +80,7 @@ def from_workdir(workdir: Path) -> Log | None:
     header = describe(config, recipe_of(start[-1]["command"]), source, test_images)
     header |= {
         "device": start[-1]["devices"],
-        "cores": cores(),
+        "cores": start[-1]["cores"],
         "versions": {"python": start[-1]["python"], **start[-1]["packages"]},
         "commit": start[-1]["commit"],
         "date": start[0]["time"],

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import parallel
+from resnet_jax.data.decode import cores
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 
@@ -165,7 +166,7 @@ def _environment() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": _commit(),
         "devices": parallel.describe_devices(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
