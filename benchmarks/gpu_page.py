@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from benchmarks.contest import Ratio, ratio, speed
 from benchmarks.gpu_contestants import BATCHES, CONTESTANTS, OURS, VARIANTS
 from resnet_jax import create_model
-from resnet_jax.commands.benchmark import DATA_SHEETS
+from resnet_jax.models.roofline import DATA_SHEETS
 from resnet_jax.models.summary import summarize
 
 COMMAND = "python -m benchmarks.gpu_training --output results"

@@ -124,7 +124,9 @@ def load(network: nn.Module, variables: Mapping[str, Any]) -> None:
         network.load_state_dict(torch.load(path), strict=True)
 
 
-def make_step(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int) -> Callable[[], float]:
+def make_step(
+    name: str, images: np.ndarray, labels: np.ndarray, num_classes: int
+) -> Callable[[], torch.Tensor]:
     """A function that trains `name` for one step (momentum SGD, weight decay) on the batch and returns the loss.
 
     Args:
@@ -139,11 +141,11 @@ def make_step(name: str, images: np.ndarray, labels: np.ndarray, num_classes: in
     targets = torch.tensor(labels, dtype=torch.long)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
 
-    def run() -> float:
+    def run() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         loss = functional.cross_entropy(network(batch), targets)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
     return run

@@ -8,6 +8,16 @@ from resnet_jax.models.resnet import ResNet
 
 Shape = tuple[int, ...]
 
+# Dense 16-bit tensor throughput (FLOP/s) and memory bandwidth (bytes/s) of a device, from its makers' data sheets.
+DATA_SHEETS = {
+    "NVIDIA H200": (989e12, 4.8e12),
+    "NVIDIA H100 80GB HBM3": (989e12, 3.35e12),
+    "NVIDIA A100-SXM4-80GB": (312e12, 2.04e12),
+    "NVIDIA A100-SXM4-40GB": (312e12, 1.56e12),
+    "NVIDIA L40S": (362e12, 0.864e12),
+    "Tesla V100-SXM2-16GB": (125e12, 0.9e12),
+}
+
 
 class Floor(NamedTuple):
     """What one image costs a training step.
