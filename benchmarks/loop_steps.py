@@ -178,6 +178,7 @@ def time_evaluation(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
       Milliseconds a step of both, the median ratio with its range, how many images the last batch really has, and the
       programs compiled meanwhile.
     """
+    assembly.prepare_runtime(config)
     parts = assembly.assemble(config)
     loader, variables = parts.eval_loader, parts.create_state().variables
     wishes = Wishes(Interrupts(), parts.mesh)

@@ -44,7 +44,7 @@ def train(config: ConfigDict, name: str) -> Log:
     Raises:
       UserError: the data is missing, or PyTorch or something that the recipe asks for is.
     """
-    from resnet_jax.commands.assembly import assemble
+    from resnet_jax.commands.assembly import assemble, prepare_runtime
 
     try:
         import torch
@@ -53,6 +53,7 @@ def train(config: ConfigDict, name: str) -> Log:
     except ImportError as error:
         raise UserError("training in PyTorch needs it: pip install torch") from error
     recipe.validate(config)
+    prepare_runtime(config)
     parts = assemble(config)
     header = run_logs.describe(
         parts.config, name, parts.train_loader.source, len(parts.eval_loader.source)

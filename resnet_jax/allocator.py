@@ -1,11 +1,20 @@
 """The C library's allocator, told to keep the memory that a training step will ask for again."""
 
 import ctypes
+import importlib.util
 import os
 import platform
 
+import jax
+
 # <malloc.h> of the GNU C library.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def computes_on_cpu() -> bool:
+    """Tells whether JAX can only compute on the CPU, without starting it."""
+    plugins = [importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu")]
+    return jax.config.jax_platforms == "cpu" or not any(plugins)
 
 
 def keep_freed_memory() -> bool:
@@ -15,7 +24,9 @@ def keep_freed_memory() -> bool:
     hands them back page by page, filled with zeros: a fifth of the processor time of a small network's step. The price
     is that the process keeps its peak memory until it ends.
 
-    Nothing happens with another C library, or where the environment tunes this one (MALLOC_..., GLIBC_TUNABLES).
+    Call it before JAX has devices: the threads that JAX then starts would take an arena each, and return memory from it
+    all the same. Nothing happens with another C library, or where the environment tunes this one (MALLOC_...,
+    GLIBC_TUNABLES).
     """
     tuned = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if tuned or platform.libc_ver()[0] != "glibc":

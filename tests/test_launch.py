@@ -184,3 +184,29 @@ def test_a_boundary_past_the_end_is_one_warning_line(tmp_path):
         f"--workdir={tmp_path / 'run'}",
     ).stdout
     assert "schedule.boundaries [30.0, 60.0, 80.0] lie at or past the last epoch" in output
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("train", [QUICK]),
+        ("sweep", [QUICK, "--sweep=seed=0,1"]),
+        ("benchmark", [QUICK, "--mode=benchmark"]),
+        ("assembly", [QUICK, "--mode=summarize"]),
+    ],
+)
+def test_the_runtime_is_prepared_before_jax_has_found_its_devices(tmp_path, module, arguments):
+    script = f"""
+import sys, launch
+from jax._src import xla_bridge
+from resnet_jax.commands import {module}
+
+def prepare_runtime(config):
+    sys.exit(3 if xla_bridge.backends_are_initialized() else 0)
+
+sys.modules["resnet_jax.commands.{module}"].prepare_runtime = prepare_runtime
+launch.main(["launch.py", "--workdir={tmp_path}", *{arguments}])
+sys.exit(4)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=120)
+    assert done.returncode == 0

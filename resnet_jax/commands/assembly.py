@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import data, parallel
-from resnet_jax.allocator import keep_freed_memory
+from resnet_jax.allocator import computes_on_cpu, keep_freed_memory
 from resnet_jax.errors import UserError
 from resnet_jax.training import optimizer, schedule
 from resnet_jax.training.loop import Plan
@@ -81,7 +81,7 @@ class Parts:
 
 
 def assemble(config: ConfigDict, say: Callable[[str], None] | None = None) -> Parts:
-    """Opens the data and builds everything up to the state.
+    """Opens the data and builds everything up to the state; `prepare_runtime` comes first.
 
     Args:
       config: a valid recipe.
@@ -90,7 +90,6 @@ def assemble(config: ConfigDict, say: Callable[[str], None] | None = None) -> Pa
     Raises:
       UserError: the data is missing, or the batch does not divide over the devices.
     """
-    prepare_runtime(config)
     mesh = parallel.make_mesh()
     _check_batch(config, mesh.size)
     train_loader, eval_loader = (make_loader(config, mesh, train=train, say=say) for train in (True, False))
@@ -123,7 +122,7 @@ def assemble(config: ConfigDict, say: Callable[[str], None] | None = None) -> Pa
 
 
 def prepare_runtime(config: ConfigDict) -> None:
-    """Sets what JAX reads once, before its first array, and on the CPU how the process keeps its memory.
+    """Sets what is read once, as JAX finds its devices: asking whether this process leads is already too late.
 
     Compiled programs are kept in the user's cache directory, never in a workdir: they are executable code, which a
     shared or downloaded workdir must not bring along. JAX_COMPILATION_CACHE_DIR names another directory, and
@@ -139,7 +138,7 @@ def prepare_runtime(config: ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(user_cache, "resnet_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if jax.default_backend() == "cpu":
+    if computes_on_cpu():
         keep_freed_memory()
 
 

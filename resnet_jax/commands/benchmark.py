@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax import parallel
-from resnet_jax.commands.assembly import Parts, assemble
+from resnet_jax.commands.assembly import Parts, assemble, prepare_runtime
 from resnet_jax.models.roofline import DATA_SHEETS, Floor
 from resnet_jax.models.summary import summarize
 from resnet_jax.training.display import Display
@@ -46,6 +46,7 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
     Raises:
       UserError: the data is missing, or the batch does not divide over the devices.
     """
+    prepare_runtime(config)
     display = Display(silent=not parallel.is_lead())
     parts = assemble(config)
     state = parts.create_state()

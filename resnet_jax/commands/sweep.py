@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import parallel, run
+from resnet_jax.commands.assembly import prepare_runtime
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.training.display import Display
@@ -28,6 +29,7 @@ def sweep(config: ConfigDict, axes: Sequence[str], workdir: str) -> None:
     Raises:
       UserError: an axis cannot be read, or one of the recipes is not valid; no run has started then.
     """
+    prepare_runtime(config)
     display = Display(silent=not parallel.is_lead())
     assignments = [tuple(combination) for combination in itertools.product(*map(parse_axis, axes))]
     configs = [assigned(config, assignment) for assignment in assignments]

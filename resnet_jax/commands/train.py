@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, parallel, run
 from resnet_jax.commands import fit
-from resnet_jax.commands.assembly import Parts, assemble
+from resnet_jax.commands.assembly import Parts, assemble, prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.models.summary import summarize
 from resnet_jax.training import schedule
@@ -47,6 +47,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
       Interrupted: a signal asked to stop, and the run is saved.
     """
     goodput = Goodput()
+    prepare_runtime(config)
     display = Display(silent=not parallel.is_lead())
     with Interrupts(silent=not parallel.is_lead()) as interrupts:
         config, changes = run.adopt(config, workdir)
