@@ -3,8 +3,7 @@
     python -m benchmarks.fashion_mnist --runs DIR ...   # --workdir of runs and sweeps: their logs are kept from now on
     python -m benchmarks.fashion_mnist                  # page and picture again, from the logs kept
 
-Record a run on the machine that made it, since the number of its cores is taken from there. The picture needs
-matplotlib.
+The picture needs matplotlib.
 """
 
 import argparse
