@@ -22,6 +22,7 @@ import jax
 
 from benchmarks import loop_start, loop_steps
 from benchmarks.loop_steps import settings
+from resnet_jax.commands.assembly import prepare_runtime
 
 EPOCH_SECONDS = 60.0
 RESNET18 = {
@@ -242,6 +243,8 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5, help="processes of each kind")
     parser.add_argument("--output", type=Path, help="folder for the tables; nothing is written without it")
     arguments = parser.parse_args()
+    # Before anything asks for devices, as the commands themselves do it.
+    prepare_runtime(settings())
     host, measured = machine(), measure(arguments.rounds, arguments.starts)
     command = f"python -m benchmarks.loop --rounds={arguments.rounds} --starts={arguments.starts}"
     text = page(host, measured, command)

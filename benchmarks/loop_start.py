@@ -128,7 +128,7 @@ def run(report: Path, steps: int, arguments: list[str]) -> int:
     loop = train.Loop
     watched = (
         (launch, "parse", "command line and recipe"),
-        (train, "assemble", "devices and data"),
+        (train, "assemble", "data"),
         (assembly.Parts, "create_state", "initial state: traced and run"),
         (train, "_compile", "steps: traced and lowered"),
         (train, "_introduction", "the introduction"),

@@ -1,5 +1,6 @@
 """A run that is broken off and started again ends like an undisturbed one, bit for bit, through `launch.py`."""
 
+import importlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from resnet_jax import config as recipe
 from resnet_jax import run
 from resnet_jax.training.logbook import TIMES
 
@@ -156,3 +158,20 @@ def test_before_the_first_step_a_signal_ends_the_run_at_once(tmp_path):
     assert done.returncode == 143
     assert done.stdout.splitlines()[-1] == "SIGTERM: stopping now"
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_runtime_is_prepared_for_the_precision_that_the_run_has(tmp_path, monkeypatch):
+    class Prepared(Exception):
+        pass
+
+    def prepare_runtime(config):
+        raise Prepared(config.precision)
+
+    config = recipe.defaults()
+    config.precision = "float64"
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    (tmp_path / "config.json").write_text(recipe.to_json(config))
+    module = importlib.import_module("resnet_jax.commands.train")
+    monkeypatch.setattr(module, "prepare_runtime", prepare_runtime)
+    with pytest.raises(Prepared, match="float64"):
+        module.train(recipe.defaults(), str(tmp_path))

@@ -128,10 +128,9 @@ def prepare_runtime(config: ConfigDict) -> None:
     shared or downloaded workdir must not bring along. JAX_COMPILATION_CACHE_DIR names another directory, and
     JAX_ENABLE_COMPILATION_CACHE=false keeps none.
     """
-    if config.deterministic:
-        os.environ["XLA_FLAGS"] = (
-            f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-        )
+    flags, flag = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
+    if config.deterministic and flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
     jax.config.update("jax_enable_x64", config.precision == "float64")
     if not jax.config.jax_compilation_cache_dir:
         user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -28,11 +28,16 @@ def sweep(config: ConfigDict, axes: Sequence[str], workdir: str) -> None:
 
     Raises:
       UserError: an axis cannot be read, or one of the recipes is not valid; no run has started then.
+        `deterministic` is no axis: XLA reads its flags once a process.
     """
     prepare_runtime(config)
     display = Display(silent=not parallel.is_lead())
     assignments = [tuple(combination) for combination in itertools.product(*map(parse_axis, axes))]
     configs = [assigned(config, assignment) for assignment in assignments]
+    if any(variant.deterministic != config.deterministic for variant in configs):
+        raise UserError(
+            "--sweep=deterministic: it holds for a whole process; run the command once with each value"
+        )
     for number, (assignment, variant) in enumerate(zip(assignments, configs, strict=True), 1):
         display.say(f"run {number}/{len(configs)}: {_name(assignment)}")
         train(variant, str(epath.Path(workdir) / _name(assignment)))

@@ -47,10 +47,10 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
       Interrupted: a signal asked to stop, and the run is saved.
     """
     goodput = Goodput()
+    config, changes = run.adopt(config, workdir)
     prepare_runtime(config)
     display = Display(silent=not parallel.is_lead())
     with Interrupts(silent=not parallel.is_lead()) as interrupts:
-        config, changes = run.adopt(config, workdir)
         parts = assemble(config, display.say)
         checkpoints = run.open_checkpoints(workdir, parts.config, say=display.say)
         step = checkpoints.newest_sound()

@@ -20,7 +20,8 @@ class Feed:
 
     Attributes:
       wait: seconds that the consumer has spent waiting.
-      busy: seconds that making batches has taken, `put` included.
+      busy: seconds that making batches has taken, `put` included; not what is made of the next one while a finished
+        one waits for the consumer.
       made: how many rows those batches have.
 
     What the thread raises is raised in the consumer, as soon as it asks. `close` ends the thread even while

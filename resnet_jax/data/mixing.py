@@ -72,7 +72,8 @@ def symmetric_beta(angle: jax.Array, radius: jax.Array, alpha: jax.Array) -> jax
     cosine = jnp.cos(2 * np.float32(np.pi) * angle)
     # At the ends of `radius` this is 0 or infinite, and the quotient below is right at both.
     spread = 1 / jnp.expm1(-jnp.log(radius) / alpha)
-    return 0.5 + 0.5 * cosine / jnp.sqrt(spread + cosine * cosine)
+    share = 0.5 + 0.5 * cosine / jnp.sqrt(spread + cosine * cosine)
+    return jnp.clip(share, 0, 1)  # XLA may take the root's reciprocal, whose rounding leads outside.
 
 
 def _draw(key, height, width, mixup_alpha, cutmix_alpha, probability, cutmix_share):

@@ -46,7 +46,7 @@ class Logbook:
         self._lines = [line for line in _whole_lines(self._path) if _is_kept(line, step, scored)]
         self._write(self._rewrite)
         if self._local:
-            self._board = Board(str(workdir), step + 1)
+            self._board = self._chart(lambda: Board(str(workdir), step + 1))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends a line; `record` has at least "step" and "split"."""
@@ -56,7 +56,7 @@ class Logbook:
         # Object stores cannot append, and a full disk may have taken half a line.
         self._write(self._append if self._local and not self._behind else self._rewrite)
         if self._board is not None:
-            self._write(lambda: self._board.write(record))
+            self._chart(lambda: self._board.write(record))
 
     def close(self) -> None:
         """Writes what could not be written before, if it can be now."""
@@ -65,7 +65,18 @@ class Logbook:
         if self._behind:
             self._write(self._rewrite)
         if self._board is not None:
-            self._write(self._board.close)
+            self._chart(self._board.close)
+
+    def _chart(self, work: Callable[[], Any]) -> Any:
+        """Does something with TensorBoard's file, which is given up for good when that fails."""
+        try:
+            return work()
+        except OSError as error:
+            self._say(
+                f"TensorBoard's file in {self._path.parent} cannot be written ({error.strerror or error}): "
+                f"from here on {self._path.name} alone has the log"
+            )
+            self._board = None
 
     def _write(self, work: Callable[[], None]) -> None:
         try:

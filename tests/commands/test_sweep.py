@@ -40,6 +40,12 @@ def test_a_bad_combination_stops_before_any_run(tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+def test_what_holds_for_a_whole_process_is_no_axis(tmp_path):
+    with pytest.raises(UserError, match="once with each value"):
+        sweep(tiny(), ["deterministic=False,True"], str(tmp_path / "sweep"))
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_every_combination_is_trained_once_and_a_second_call_trains_none(tmp_path, capsys):
     sweep(tiny(), ["seed=0,1"], str(tmp_path))
     first = (tmp_path / "sweep.md").read_text()

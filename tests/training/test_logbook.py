@@ -1,8 +1,11 @@
 """The log: whole lines, none lost, none twice."""
 
+import errno
+
 import pytest
 
 from resnet_jax.training import logbook
+from resnet_jax.training.events import Board
 from resnet_jax.training.logbook import Logbook
 
 
@@ -68,3 +71,29 @@ def test_other_processes_write_nothing(tmp_path):
     book.write(line(1))
     book.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_board_that_cannot_be_written_is_given_up_and_said_once(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    said = []
+    book = Logbook(tmp_path, say=said.append)
+    monkeypatch.setattr(Board, "write", full)
+    book.write(line(1))
+    book.write(line(2))
+    book.close()
+    assert [step for step, _ in steps(tmp_path)] == [1, 2]
+    assert len(said) == 1
+    assert "TensorBoard" in said[0]
+    assert "No space left" in said[0]
+
+
+def test_a_log_opens_where_no_board_can(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(logbook, "Board", refused)
+    book = Logbook(tmp_path, say=lambda _: None)
+    book.write(line(1))
+    assert steps(tmp_path) == [(1, "train")]
