@@ -6,7 +6,7 @@ DIR holds the published IDX files. One basic block at each of 14×14, 7×7 and 4
 3×3 stem of 32 and a max pool; Nesterov momentum, cosine to nothing, flips, shifts by up to two pixels, label smoothing.
 Chosen by shorter runs on `train[:90%]` that were scored on `train[90%:]`; the test images decided nothing.
 
-Expected: see results/fashion_mnist.md. Cost: 18 × 60,000 images, about two minutes an epoch on two CPU cores.
+Expected: 0.9386 test top-1 (seed 0, one run). Cost: 18 × 60,000 images, about two minutes an epoch on two CPU cores.
 """
 
 from resnet_jax.config import defaults
