@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -103,12 +103,14 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """What every figure depends on."""
+def machine(
+    packages: Sequence[str] = ("jax", "jaxlib", "flax", "torch", "torchvision"),
+) -> dict[str, Any]:
+    """What every figure depends on; the versions are those of `packages`."""
     return {
         "cpu": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "versions": versions("jax", "jaxlib", "flax", "torch", "torchvision"),
+        "versions": versions(*packages),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "load_before": os.getloadavg()[0],
     }

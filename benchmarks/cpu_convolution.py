@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jax import lax
 
+from resnet_jax.data.decode import cores
 from resnet_jax.models.convolution import conv2d
 
 # (side, channels, features, kernel, stride), in the order of the network.
@@ -143,7 +144,7 @@ def main() -> None:
     lines = [
         "# Convolutions on the CPU",
         "",
-        f"`python -m benchmarks.cpu_convolution --rounds={arguments.rounds}` on {len(os.sched_getaffinity(0))} cores,",
+        f"`python -m benchmarks.cpu_convolution --rounds={arguments.rounds}` on {cores()} cores,",
         f"float32, jax {jax.__version__}, torch {torch.__version__}. GFLOP/s from the least time, padding counted as",
         f"work, of ours / XLA's own / PyTorch's. Load before the run: {os.getloadavg()[0]:.1f}.",
         "",

@@ -28,6 +28,7 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks import input_peers
 from resnet_jax import data
+from resnet_jax.data.decode import cores
 from resnet_jax.data.prepare import prepare
 
 BATCH = 64
@@ -54,7 +55,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=640, help="images a contender makes in one round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10_000, help="batches of the memory test")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument(
         "--output", type=pathlib.Path, help="folder for the table; nothing is written without it"
     )

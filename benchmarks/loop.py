@@ -9,18 +9,15 @@ writes loop.md and loop.json there. Whatever is compared alternates in one proce
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks import loop_start, loop_steps
+from benchmarks import contest, loop_start, loop_steps
 from benchmarks.loop_steps import settings
 from resnet_jax.commands.assembly import prepare_runtime
 
@@ -228,13 +225,8 @@ def _start_lines(measured: dict[str, Any]) -> list[str]:
 
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
-    return {
-        "device": jax.devices()[0].device_kind,
-        "cpu": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "orbax-checkpoint")},
-        "load_before": os.getloadavg()[0],
-    }
+    packages = ("jax", "jaxlib", "flax", "orbax-checkpoint")
+    return {"device": jax.devices()[0].device_kind, **contest.machine(packages)}
 
 
 def main() -> None:

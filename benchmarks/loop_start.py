@@ -24,7 +24,7 @@ from unittest import mock  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = "--config=configs/quickstart.py"
-BACKEND = "/jax/core/compile/backend_compile_duration"
+COMPILED = "/jax/core/compile/backend_compile_duration"
 MISSES = "/jax/compilation_cache/cache_misses"
 
 
@@ -100,7 +100,7 @@ def run(report: Path, steps: int, arguments: list[str]) -> int:
     counts = {"programs": 0, "misses": 0}
 
     def note_duration(event: str, seconds: float, **_: Any) -> None:
-        if event == BACKEND:
+        if event == COMPILED:
             counts["programs"] += 1
             clock.compiling += seconds
 

@@ -11,6 +11,7 @@ from unittest import mock
 import jax
 from ml_collections import ConfigDict
 
+from benchmarks.loop_start import COMPILED
 from resnet_jax import config as recipe
 from resnet_jax import parallel
 from resnet_jax.commands import assembly, train
@@ -18,7 +19,6 @@ from resnet_jax.training.evaluation import evaluate
 from resnet_jax.training.interrupts import Interrupts, Wishes
 from resnet_jax.training.loop import Loop
 
-COMPILED = "/jax/core/compile/backend_compile_duration"
 NEVER = 1e6
 """Epochs between what is not to happen; the end of a run is always evaluated and saved."""
 
@@ -178,7 +178,6 @@ def time_evaluation(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
       Milliseconds a step of both, the median ratio with its range, how many images the last batch really has, and the
       programs compiled meanwhile.
     """
-    assembly.prepare_runtime(config)
     parts = assembly.assemble(config)
     loader, variables = parts.eval_loader, parts.create_state().variables
     wishes = Wishes(Interrupts(), parts.mesh)
