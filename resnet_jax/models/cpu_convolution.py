@@ -1,10 +1,12 @@
 """A convolution and its two gradients as XLA:CPU runs them best, chosen by shape.
 
 What it runs badly when asked plainly (jaxlib 0.10): 1x1 kernels, maps smaller than the kernel, the image gradient of
-a strided convolution, and 64 channels. docs/speed_notes.md has the measurements behind the choices.
+a strided convolution, kernel gradients, and 64 channels. docs/speed_notes.md has the measurements behind the choices.
 
 Every function here is for one group and float32 or float64.
 """
+
+import math
 
 import jax.numpy as jnp
 
@@ -12,21 +14,25 @@ from resnet_jax.models.formulations import (
     Geometry,
     direct,
     image_transpose,
+    interleave,
     kernel_transpose,
     one_row_more,
     patches,
     pointwise,
     whole,
+    winograd,
 )
 
 NO_PADDING = ((0, 0), (0, 0))
 EIGEN_CHANNELS = range(33, 65)
+WORTH_A_MATMUL = 6_000_000  # multiply-adds; below, what starts 16 matmuls outweighs what they spare
 
 
 def output(images, kernel, geometry):
     """The convolution: [N, H, W, C], [kh, kw, C, F] -> [N, H', W', F]."""
     geometry, live = live_taps(geometry)
-    return _formulation(geometry, kernel.shape[2:], kernel.dtype)(images, kernel[live], geometry)
+    formulation = _formulation(geometry, (len(images), *kernel.shape[2:]), kernel.dtype)
+    return formulation(images, kernel[live], geometry)
 
 
 def image_gradient(cotangent, kernel, geometry):
@@ -37,7 +43,7 @@ def image_gradient(cotangent, kernel, geometry):
     """
     geometry, live = live_taps(geometry)
     kernel = kernel[live]
-    formulation = _formulation(geometry, kernel.shape[2:], kernel.dtype)
+    formulation = _formulation(geometry, (len(cotangent), *kernel.shape[2:]), kernel.dtype)
     if formulation in (pointwise, whole, patches):
         return image_transpose(formulation, cotangent, kernel, geometry)
     vertical, horizontal = geometry.strides
@@ -46,16 +52,14 @@ def image_gradient(cotangent, kernel, geometry):
     ]
     if geometry.strides == (1, 1):
         return phases[0][0]
-    interleaved = jnp.stack([jnp.stack(row, 3) for row in phases], 2)
-    images, rows, _, columns, _, channels = interleaved.shape
-    height, width = geometry.image_size
-    return interleaved.reshape(images, rows * vertical, columns * horizontal, channels)[:, :height, :width]
+    return interleave(phases, geometry.image_size)
 
 
 def kernel_gradient(images, cotangent, geometry):
     """Its transpose in the kernel: [N, H, W, C], [N, H', W', F] -> [kh, kw, C, F]."""
     trimmed, live = live_taps(geometry)
-    formulation = _formulation(trimmed, (images.shape[3], cotangent.shape[3]), images.dtype)
+    sizes = len(images), images.shape[3], cotangent.shape[3]
+    formulation = _formulation(trimmed, sizes, images.dtype)
     if formulation is one_row_more:
         formulation = direct
     gradient = kernel_transpose(formulation, images, cotangent, trimmed)
@@ -83,8 +87,8 @@ def live_taps(geometry: Geometry) -> tuple[Geometry, tuple[slice, slice]]:
     )
 
 
-def _formulation(geometry, channels, dtype):
-    """The best formulation of the output; `channels` are (C, F)."""
+def _formulation(geometry, sizes, dtype):
+    """The best formulation of the output; `sizes` are (N, C, F)."""
     if geometry.padding == NO_PADDING and geometry.kernel_size == (1, 1):
         return pointwise
     if geometry.padding == NO_PADDING and geometry.kernel_size == geometry.image_size:
@@ -92,9 +96,18 @@ def _formulation(geometry, channels, dtype):
     height, width = geometry.image_size
     if min(height, width) < 3 or (height * width <= 16 and geometry.strides != (1, 1)):
         return patches
-    if max(channels) not in EIGEN_CHANNELS or dtype != jnp.float32 or geometry.strides != (1, 1):
+    if _suits_winograd(geometry, sizes):
+        return winograd
+    if max(sizes[1:]) not in EIGEN_CHANNELS or dtype != jnp.float32 or geometry.strides != (1, 1):
         return direct
     return one_row_more if geometry.output_size == geometry.image_size else direct
+
+
+def _suits_winograd(geometry, sizes):
+    if geometry.kernel_size != (3, 3) or geometry.strides != (1, 1) or min(sizes[1:]) < 32:
+        return False
+    tiles = [-(-size // 2) for size in geometry.output_size]
+    return math.prod((*sizes, *tiles)) >= WORTH_A_MATMUL
 
 
 def _phase(cotangent, kernel, geometry, phase):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from resnet_jax.models import create_model, layers
+from resnet_jax.models import cpu_convolution, create_model, layers
 from resnet_jax.models.convolution import conv2d
 
 # (side, channels, features, kernel, stride, padding, groups): one row for every formulation and for its edges.
@@ -20,6 +21,8 @@ SHAPES = {
     "stem 3x3": (12, 3, 16, 3, 1, 1, 1),
     "3x3": (14, 16, 24, 3, 1, 1, 1),
     "3x3 wide": (7, 64, 64, 3, 1, 1, 1),
+    "3x3 by Winograd": (14, 224, 256, 3, 1, 1, 1),
+    "3x3 by Winograd odd": (13, 256, 224, 3, 1, 1, 1),
     "3x3 stride 2": (14, 16, 24, 3, 2, 1, 1),
     "3x3 stride 2 odd": (7, 32, 48, 3, 2, 1, 1),
     "3x3 on 4": (4, 16, 16, 3, 1, 1, 1),
@@ -92,12 +95,35 @@ def test_output_and_gradients_are_xlas(name):
 DIFFERENT = [
     "3x3",
     "3x3 wide",
+    "3x3 by Winograd odd",
     "3x3 on 2",
     "3x3 stride 2 on 4",
     "3x3 stride 2 odd",
     "1x1 stride 2",
     "grouped",
 ]
+
+
+@pytest.mark.parametrize("name", ["3x3 by Winograd", "3x3 by Winograd odd"])
+def test_a_3x3_convolution_with_enough_work_is_matmuls(name):
+    images, weights, cotangent, keywords = draw(name, dtype=np.float32)
+    program = jax.jit(lambda *a: output_and_gradients(conv2d, *a, keywords)).lower(images, weights, cotangent)
+    assert program.as_text().count("stablehlo.dot_general") == 3 * 16
+    assert "stablehlo.convolution" not in program.as_text()
+
+
+@pytest.mark.parametrize("size", [(5, 8), (4, 7)])
+def test_winograd_takes_uneven_padding(size, monkeypatch):
+    monkeypatch.setattr(cpu_convolution, "WORTH_A_MATMUL", 0)
+    rng = np.random.default_rng(0)
+    images, weights = rng.normal(size=(2, *size, 32)), rng.normal(size=(3, 3, 32, 40))
+    keywords = {"strides": (1, 1), "padding": ((0, 2), (3, 1)), "groups": 1}
+    with jax.enable_x64(True):
+        cotangent = rng.normal(size=stock(images, weights, **keywords).shape)
+        values = output_and_gradients(conv2d, images, weights, cotangent, keywords)
+        references = output_and_gradients(stock, images, weights, cotangent, keywords)
+        for value, reference in zip(values, references, strict=True):
+            np.testing.assert_allclose(value, reference, atol=1e-12)
 
 
 @pytest.mark.parametrize("strides", [(1, 2), (3, 1)])
@@ -187,7 +213,7 @@ def test_other_platforms_get_one_convolution(platform):
 SHARDED = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from resnet_jax.models import create_model, layers
+from resnet_jax.models import cpu_convolution, create_model, layers
 from resnet_jax.models.convolution import conv2d
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -220,10 +246,9 @@ def test_eight_devices_exchange_only_sums():
 
 
 def network_gradients(dtype, images):
-    model = create_model("resnet18", num_classes=10, width=16, dtype=dtype, param_dtype=dtype)
-    variables = create_model("resnet18", num_classes=10, width=16).init(
-        jax.random.key(0), images, train=False
-    )
+    fields = {"name": "resnet18", "stage_sizes": (1, 1, 1, 1), "width": 32, "num_classes": 10}
+    model = create_model(dtype=dtype, param_dtype=dtype, **fields)
+    variables = jax.jit(partial(create_model(**fields).init, train=False))(jax.random.key(0), images)
     variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
 
     def objective(params):
@@ -235,6 +260,7 @@ def network_gradients(dtype, images):
 
 
 def test_a_networks_rounding_error_is_at_most_twice_the_plain_ones(monkeypatch):
+    monkeypatch.setattr(cpu_convolution, "WORTH_A_MATMUL", 0)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(8, 28, 28, 1)), jnp.float32)
     with jax.enable_x64(True):
         truth = network_gradients("float64", images)
