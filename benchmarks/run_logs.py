@@ -160,7 +160,7 @@ def epochs_of(records: list[Mapping[str, Any]], batch_size: int) -> list[dict[st
 
 
 def command_line(argv: list[str]) -> str:
-    """Returns a start's command as a reader would type it: places of data are DIR, those of results are left out."""
+    """Returns a start's command as a reader would type it, in a clone: data lies in DIR, the workdir is left out."""
     program = Path(argv[0])
     if program.name == "__main__.py":
         words = ["python", "-m", "resnet_jax"]
@@ -170,12 +170,14 @@ def command_line(argv: list[str]) -> str:
         words = ["python", "launch.py"]
     rest = iter(argv[1:])
     for word in rest:
-        flag, equals, _ = word.partition("=")
-        value = equals or next(rest, "")
+        flag, equals, value = word.partition("=")
+        value = value if equals else next(rest, "")
         if flag.lstrip("-") in ("workdir", "output"):
             continue
         if flag.lstrip("-") == "config.data.dir":
             word = f"{flag}=DIR"
+        elif flag.lstrip("-") == "config":
+            word = f"{flag}=configs/{Path(value).name}"
         elif not equals:
             word = f"{flag}={value}"
         words.append(shlex.quote(word) if "[" in word else word)

@@ -13,7 +13,12 @@ from resnet_jax import config as recipe
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 
-COMMAND = ["launch.py", "--config=configs/resnet18_fashion_mnist.py", "--config.data.name", "idx"]
+COMMAND = [
+    "/tmp/clone/launch.py",
+    "--config=/tmp/clone/configs/resnet18_fashion_mnist.py",
+    "--config.data.name",
+    "idx",
+]
 COMMAND += ["--config.data.dir=/data", "--config.data.train_split=train[:50%]", "--workdir=/tmp/run"]
 
 

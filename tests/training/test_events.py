@@ -1,28 +1,10 @@
 """Event files as another implementation reads them."""
 
-import struct
-
+import event_files
 import pytest
-from tensorboardX.crc32c import _crc32c as crc32c
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import SessionLog
 
 from resnet_jax.training.events import Board
-
-
-def unmasked(crc):
-    rotated = (crc - 0xA282EAD8) & 0xFFFFFFFF
-    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
-
-
-def records(path):
-    """Yields the events of a TFRecord file, their checksums compared: length, its sum, the bytes, their sum."""
-    content = path.read_bytes()
-    while content:
-        length, head = struct.unpack("<QI", content[:12])
-        data, (body,) = content[12 : 12 + length], struct.unpack("<I", content[12 + length : 16 + length])
-        assert (crc32c(content[:8]), crc32c(data)) == (unmasked(head), unmasked(body))
-        yield Event.FromString(data)
-        content = content[16 + length :]
 
 
 def test_every_number_arrives_with_its_name_and_step(tmp_path):
@@ -35,7 +17,7 @@ def test_every_number_arrives_with_its_name_and_step(tmp_path):
         board.write(line)
     board.close()
     (path,) = tmp_path.glob("events.out.tfevents.*")
-    version, start, *events = records(path)
+    version, start, *events = event_files.read(path)
     assert version.file_version == "brain.Event:2"
     assert (start.step, start.session_log.status) == (1, SessionLog.START)
     read = [
@@ -49,7 +31,7 @@ def test_every_number_arrives_with_its_name_and_step(tmp_path):
 def test_a_line_is_on_the_disk_when_write_returns(tmp_path):
     board = Board(str(tmp_path), 1)
     (path,) = tmp_path.iterdir()
-    assert len(list(records(path))) == 2
+    assert len(list(event_files.read(path))) == 2
     board.write({"step": 1, "split": "train", "loss": 1.0})
-    assert len(list(records(path))) == 3
+    assert len(list(event_files.read(path))) == 3
     board.close()

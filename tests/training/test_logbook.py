@@ -2,6 +2,7 @@
 
 import errno
 
+import event_files
 import pytest
 
 from resnet_jax.training import logbook
@@ -49,17 +50,11 @@ def test_a_full_disk_costs_no_line(tmp_path, monkeypatch):
 
 
 def test_tensorboard_reads_the_same_numbers(tmp_path):
-    from tensorboardX.proto.event_pb2 import Event
-
     book = Logbook(tmp_path, step=4)
     book.write(line(5, top1=0.25))
     book.close()
     (file,) = tmp_path.glob("events.out.tfevents.*")
-    content, events = file.read_bytes(), []
-    while content:  # TFRecord: length, its checksum, the bytes, their checksum
-        length = int.from_bytes(content[:8], "little")
-        events.append(Event.FromString(content[12 : 12 + length]))
-        content = content[16 + length :]
+    events = list(event_files.read(file))
     scalars = {value.tag: value.simple_value for event in events for value in event.summary.value}
     assert scalars == {"train/loss": pytest.approx(0.2), "train/top1": 0.25}
     assert events[-1].step == 5
