@@ -1,6 +1,6 @@
 """What every test shares.
 
-pytest puts the directory of this file on the import path, so that every room's tests can import `fabricate`.
+pytest puts the directory of this file on the import path, so that every room's tests can import its neighbours.
 """
 
 import os

@@ -1,7 +1,8 @@
 """A convolution and its two gradients as XLA:CPU runs them best, chosen by shape.
 
 What it runs badly when asked plainly (jaxlib 0.10): 1x1 kernels, maps smaller than the kernel, the image gradient of
-a strided convolution, kernel gradients, and 64 channels. docs/speed_notes.md has the measurements behind the choices.
+a strided convolution, kernel gradients, and 64 channels. What it runs well still takes fewer products by Winograd's
+algorithm. docs/speed_notes.md has the measurements behind the choices.
 
 Every function here is for one group and float32 or float64.
 """
@@ -25,13 +26,16 @@ from resnet_jax.models.formulations import (
 
 NO_PADDING = ((0, 0), (0, 0))
 EIGEN_CHANNELS = range(33, 65)
-WORTH_A_MATMUL = 10_000_000  # multiply-adds; below, what surrounds 16 matmuls outweighs what they spare
+WINOGRAD_CHANNELS = 32
+WINOGRAD_WORK = (
+    10_000_000  # multiply-adds in each of the 16 products; with less, what surrounds them outweighs them
+)
 
 
 def output(images, kernel, geometry):
     """The convolution: [N, H, W, C], [kh, kw, C, F] -> [N, H', W', F]."""
     geometry, live = live_taps(geometry)
-    formulation = _formulation(geometry, (len(images), *kernel.shape[2:]), kernel.dtype)
+    formulation = _formulation(geometry, (images.shape[0], *kernel.shape[2:]), kernel.dtype)
     return formulation(images, kernel[live], geometry)
 
 
@@ -43,7 +47,7 @@ def image_gradient(cotangent, kernel, geometry):
     """
     geometry, live = live_taps(geometry)
     kernel = kernel[live]
-    formulation = _formulation(geometry, (len(cotangent), *kernel.shape[2:]), kernel.dtype)
+    formulation = _formulation(geometry, (cotangent.shape[0], *kernel.shape[2:]), kernel.dtype)
     if formulation in (pointwise, whole, patches):
         return image_transpose(formulation, cotangent, kernel, geometry)
     vertical, horizontal = geometry.strides
@@ -58,7 +62,7 @@ def image_gradient(cotangent, kernel, geometry):
 def kernel_gradient(images, cotangent, geometry):
     """Its transpose in the kernel: [N, H, W, C], [N, H', W', F] -> [kh, kw, C, F]."""
     trimmed, live = live_taps(geometry)
-    sizes = len(images), images.shape[3], cotangent.shape[3]
+    sizes = images.shape[0], images.shape[3], cotangent.shape[3]
     formulation = _formulation(trimmed, sizes, images.dtype)
     if formulation is one_row_more:
         formulation = direct
@@ -104,10 +108,12 @@ def _formulation(geometry, sizes, dtype):
 
 
 def _suits_winograd(geometry, sizes):
-    if geometry.kernel_size != (3, 3) or geometry.strides != (1, 1) or min(sizes[1:]) < 32:
+    count, *channels = sizes
+    if geometry.kernel_size != (3, 3) or geometry.strides != (1, 1) or min(channels) < WINOGRAD_CHANNELS:
         return False
     tiles = [-(-size // 2) for size in geometry.output_size]
-    return math.prod((*sizes, *tiles)) >= WORTH_A_MATMUL
+    # `jax.export` may leave the number of images open.
+    return isinstance(count, int) and math.prod((*sizes, *tiles)) >= WINOGRAD_WORK
 
 
 def _phase(cotangent, kernel, geometry, phase):
@@ -126,5 +132,5 @@ def _phase(cotangent, kernel, geometry, phase):
         padding.append((count - 1 - skipped, sizes[axis] + skipped - geometry.output_size[axis]))
     part = jnp.swapaxes(kernel[tuple(taps)][::-1, ::-1], 2, 3)
     if 0 in part.shape[:2]:
-        return jnp.zeros((len(cotangent), *sizes, part.shape[3]), cotangent.dtype)
+        return jnp.zeros((cotangent.shape[0], *sizes, part.shape[3]), cotangent.dtype)
     return output(cotangent, part, Geometry(geometry.output_size, part.shape[:2], (1, 1), tuple(padding), 1))

@@ -1,8 +1,8 @@
 """Ways to write a convolution for XLA, and the transposes of any of them.
 
 A formulation is a function of images [N, H, W, C], a kernel [kh, kw, C / groups, F] and a `Geometry` that returns
-[N, H', W', F], linear in each array. All compute the same sums of products; they differ in the order of the additions
-and in what XLA makes of them.
+[N, H', W', F], linear in each array. All are equal in exact arithmetic; they differ in rounding and in what XLA makes
+of them.
 """
 
 from typing import NamedTuple
@@ -67,7 +67,12 @@ def patches(images, kernel, geometry):
         lax.slice(
             padded,
             (0, i, j, 0),
-            (len(images), i + (height - 1) * vertical + 1, j + (width - 1) * horizontal + 1, images.shape[3]),
+            (
+                images.shape[0],
+                i + (height - 1) * vertical + 1,
+                j + (width - 1) * horizontal + 1,
+                images.shape[3],
+            ),
             (1, vertical, horizontal, 1),
         )
         for i in range(kernel.shape[0])
@@ -82,6 +87,7 @@ def winograd(images, kernel, geometry):
 
     F(2x2, 3x3) of Lavin and Gray 2016 (Fast Algorithms for Convolutional Neural Networks, section 4.1): tiles of 4x4
     pixels that overlap by two are each turned into 16 values, the kernel likewise, and value by value it is a matmul.
+    What lies between is 4 times as large as the map.
     """
     high, wide = (-(-size // 2) for size in geometry.output_size)
     (top, _), (left, _) = geometry.padding
@@ -89,19 +95,30 @@ def winograd(images, kernel, geometry):
     bottom, right = 2 * high + 2 - top - height, 2 * wide + 2 - left - width
     zero = jnp.zeros((), images.dtype)
     padded = lax.pad(images, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
-    # Without the barriers XLA would compute what comes before and what comes after once for every matmul.
+    # Without the barriers XLA:CPU computes the layers before and after anew for each of the products.
     padded = lax.optimization_barrier(padded)
     pixels = [[padded[:, i : i + 2 * high : 2, j : j + 2 * wide : 2] for j in range(4)] for i in range(4)]
-    values = _both_ways(lambda d: (d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]), pixels)
-    weights = _both_ways(_four_of_three, [[kernel[i, j] for j in range(3)] for i in range(3)])
+    values = _both_ways(_transformed_pixels, pixels)
+    weights = _both_ways(_transformed_taps, [[kernel[i, j] for j in range(3)] for i in range(3)])
     products = [_matmuls(*rows) for rows in zip(values, weights, strict=True)]
-    outputs = _both_ways(lambda m: (m[0] + m[1] + m[2], m[1] - m[2] - m[3]), products)
+    outputs = _both_ways(_transformed_products, products)
     return lax.optimization_barrier(interleave(outputs, geometry.output_size))
 
 
-def _four_of_three(taps):
-    half_sum, half_difference = (taps[0] + taps[2]) / 2, taps[1] / 2
-    return taps[0], half_sum + half_difference, half_sum - half_difference, taps[2]
+def _transformed_pixels(d):
+    """The paper's B^T d."""
+    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
+
+
+def _transformed_taps(g):
+    """The paper's G g."""
+    outer, inner = (g[0] + g[2]) / 2, g[1] / 2
+    return g[0], outer + inner, outer - inner, g[2]
+
+
+def _transformed_products(m):
+    """The paper's A^T m."""
+    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
 
 
 def _both_ways(transform, grid):
@@ -111,17 +128,10 @@ def _both_ways(transform, grid):
     return list(zip(*columns, strict=True))
 
 
-def interleave(phases, size):
-    """The map whose pixel (v i + a, h j + b) is pixel (i, j) of phases[a][b], [N, H, W, C], cut to a size."""
-    grid = jnp.stack([jnp.stack(row, 3) for row in phases], 2)
-    images, rows, vertical, columns, horizontal, channels = grid.shape
-    return grid.reshape(images, rows * vertical, columns * horizontal, channels)[:, : size[0], : size[1]]
-
-
 def whole(images, kernel, geometry):
     """A kernel as large as the map, without padding: a fully connected layer."""
     del geometry
-    return _matmul(images.reshape(len(images), 1, 1, -1), kernel.reshape(-1, kernel.shape[3]))
+    return _matmul(images.reshape(images.shape[0], 1, 1, -1), kernel.reshape(-1, kernel.shape[3]))
 
 
 def _matmul(pixels, matrix):
@@ -131,15 +141,26 @@ def _matmul(pixels, matrix):
 
 
 def _matmuls(pixels, matrices):
-    """[N, H, W, K] by [K, F], for several pairs. Compiling it takes half the time of as many single matmuls."""
+    """Several [N, H, W, K] by as many [K, F]: [pairs, N, H, W, F]. Half as long to compile as single matmuls."""
     stacked = jnp.stack([x.reshape(-1, x.shape[3]) for x in pixels])
     rows = lax.dot_general(stacked, jnp.stack(matrices), (((2,), (1,)), ((0,), (0,))))
     return rows.reshape(len(pixels), *pixels[0].shape[:3], rows.shape[2])
 
 
+def interleave(phases, size):
+    """Puts phases[a][b], [N, h, w, C], at rows a, a + len(phases), ... and columns b, b + len(phases[0]), ...
+
+    Returns:
+      [N, *size, C].
+    """
+    grid = jnp.stack([jnp.stack(row, 3) for row in phases], 2)
+    images, rows, vertical, columns, horizontal, channels = grid.shape
+    return grid.reshape(images, rows * vertical, columns * horizontal, channels)[:, : size[0], : size[1]]
+
+
 def image_transpose(formulation, cotangent, kernel, geometry):
     """The transpose of a formulation in its images: [N, H', W', F], [kh, kw, C / groups, F] -> [N, H, W, C]."""
-    shape = (len(cotangent), *geometry.image_size, kernel.shape[2] * geometry.groups)
+    shape = (cotangent.shape[0], *geometry.image_size, kernel.shape[2] * geometry.groups)
     images = _like(cotangent, shape)
     return jax.linear_transpose(lambda x: formulation(x, kernel, geometry), images)(cotangent)[0]
 

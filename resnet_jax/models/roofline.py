@@ -37,7 +37,8 @@ def training_floor(model: ResNet, traced: Trace, value_bytes: int = 2) -> Floor:
     """Counts what an image costs in a training step, forward and backward, whatever runs it.
 
     Arithmetic: each convolution is done three times over (output, input gradient, kernel gradient), but for the
-    first, whose input needs no gradient: 2 * (3 * total - first) operations. ResNet-50 at 224:
+    first, whose input needs no gradient: 2 * (3 * total - first) operations. They are those of the definition; an
+    algorithm such as Winograd's, which the CPU runs in places, needs fewer. ResNet-50 at 224:
     2 * (3 * 4.089 - 0.118) = 24.3 billion.
 
     Traffic counts values that pass between kernels and device memory, nothing held in a cache, weights and

@@ -13,6 +13,7 @@ from jax import lax
 
 from resnet_jax.models import cpu_convolution, create_model, layers
 from resnet_jax.models.convolution import conv2d
+from resnet_jax.models.formulations import Geometry, direct, winograd
 
 # (side, channels, features, kernel, stride, padding, groups): one row for every formulation and for its edges.
 SHAPES = {
@@ -92,6 +93,33 @@ def test_output_and_gradients_are_xlas(name):
         assert np.max(np.abs(value - reference)) < 1e-5 * np.max(np.abs(reference))
 
 
+def cpu_program(function, *arrays):
+    return jax.jit(function).trace(*arrays).lower(lowering_platforms=("cpu",)).as_text()
+
+
+@pytest.mark.parametrize("name", ["3x3 by Winograd", "3x3 by Winograd odd"])
+def test_a_3x3_convolution_with_enough_work_is_matmuls(name):
+    images, weights, cotangent, keywords = draw(name, dtype=np.float32)
+    program = cpu_program(lambda *a: output_and_gradients(conv2d, *a, keywords), images, weights, cotangent)
+    assert program.count("stablehlo.dot_general") == 3 * 4
+    assert "stablehlo.convolution" not in program
+
+
+@pytest.mark.parametrize("size", [(5, 8), (4, 7)])
+def test_winograd_takes_uneven_padding(size):
+    rng = np.random.default_rng(0)
+    images, weights = rng.normal(size=(2, *size, 8)), rng.normal(size=(3, 3, 8, 16))
+    geometry = Geometry(size, (3, 3), (1, 1), ((0, 2), (3, 1)), 1)
+    with jax.enable_x64(True):
+        cotangent = rng.normal(size=direct(images, weights, geometry).shape)
+        values, references = (
+            output_and_gradients(formulation, images, weights, cotangent, {"geometry": geometry})
+            for formulation in (winograd, direct)
+        )
+        for value, reference in zip(values, references, strict=True):
+            np.testing.assert_allclose(value, reference, atol=1e-12)
+
+
 DIFFERENT = [
     "3x3",
     "3x3 wide",
@@ -102,28 +130,6 @@ DIFFERENT = [
     "1x1 stride 2",
     "grouped",
 ]
-
-
-@pytest.mark.parametrize("name", ["3x3 by Winograd", "3x3 by Winograd odd"])
-def test_a_3x3_convolution_with_enough_work_is_matmuls(name):
-    images, weights, cotangent, keywords = draw(name, dtype=np.float32)
-    program = jax.jit(lambda *a: output_and_gradients(conv2d, *a, keywords)).lower(images, weights, cotangent)
-    assert program.as_text().count("stablehlo.dot_general") == 3 * 4
-    assert "stablehlo.convolution" not in program.as_text()
-
-
-@pytest.mark.parametrize("size", [(5, 8), (4, 7)])
-def test_winograd_takes_uneven_padding(size, monkeypatch):
-    monkeypatch.setattr(cpu_convolution, "WORTH_A_MATMUL", 0)
-    rng = np.random.default_rng(0)
-    images, weights = rng.normal(size=(2, *size, 32)), rng.normal(size=(3, 3, 32, 40))
-    keywords = {"strides": (1, 1), "padding": ((0, 2), (3, 1)), "groups": 1}
-    with jax.enable_x64(True):
-        cotangent = rng.normal(size=stock(images, weights, **keywords).shape)
-        values = output_and_gradients(conv2d, images, weights, cotangent, keywords)
-        references = output_and_gradients(stock, images, weights, cotangent, keywords)
-        for value, reference in zip(values, references, strict=True):
-            np.testing.assert_allclose(value, reference, atol=1e-12)
 
 
 @pytest.mark.parametrize("strides", [(1, 2), (3, 1)])
@@ -201,6 +207,16 @@ def test_export_for_every_platform_runs_here():
     np.testing.assert_allclose(exported.call(images, weights), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["3x3 by Winograd", "3x3 on 2", "1x1 stride 2", "7x7 on 2"])
+def test_an_export_may_leave_the_number_of_images_open(name):
+    images, weights, _, keywords = draw(name, dtype=np.float32)
+    (count,) = jax.export.symbolic_shape("count")
+    export = jax.export.export(jax.jit(lambda x, w: conv2d(x, w, **keywords)), platforms=("cpu",))
+    exported = export(jax.ShapeDtypeStruct((count, *images.shape[1:]), np.float32), weights)
+    expected = stock(images, weights, **keywords)
+    np.testing.assert_allclose(exported.call(images, weights), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_other_platforms_get_one_convolution(platform):
     images, weights, _, keywords = draw("1x1", dtype=np.float32)
@@ -213,16 +229,18 @@ def test_other_platforms_get_one_convolution(platform):
 SHARDED = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from resnet_jax.models import cpu_convolution, create_model, layers
+from resnet_jax.models import cpu_convolution
 from resnet_jax.models.convolution import conv2d
 
+cpu_convolution.WINOGRAD_WORK = 0
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-for side, size, stride in ((8, 3, 1), (8, 3, 2), (4, 3, 2), (2, 3, 1), (2, 3, 2), (1, 3, 1), (7, 1, 2)):
+cases = ((8, 3, 1), (8, 3, 2), (4, 3, 2), (2, 3, 1), (2, 3, 2), (1, 3, 1), (7, 1, 2))
+for channels, side, size, stride in (*((8, *case) for case in cases), (32, 7, 3, 1)):
     def objective(images, kernel):
         pad = size // 2
         return jnp.sum(conv2d(images, kernel, strides=(stride,) * 2, padding=((pad, pad),) * 2) ** 2)
 
-    images, kernel = jnp.ones((16, side, side, 8)), jnp.ones((size, size, 8, 16))
+    images, kernel = jnp.ones((16, side, side, channels)), jnp.ones((size, size, channels, 2 * channels))
     rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     step = jax.jit(jax.grad(objective, (0, 1)), in_shardings=(rows, whole), out_shardings=(rows, whole))
     text = step.lower(images, kernel).compile().as_text()
@@ -260,7 +278,7 @@ def network_gradients(dtype, images):
 
 
 def test_a_networks_rounding_error_is_at_most_twice_the_plain_ones(monkeypatch):
-    monkeypatch.setattr(cpu_convolution, "WORTH_A_MATMUL", 0)
+    monkeypatch.setattr(cpu_convolution, "WINOGRAD_WORK", 0)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(8, 28, 28, 1)), jnp.float32)
     with jax.enable_x64(True):
         truth = network_gradients("float64", images)
