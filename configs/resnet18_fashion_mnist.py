@@ -5,7 +5,8 @@
 
 The first line reads the copy that TFDS has prepared, the second the published IDX files in DIR.
 
-Expected: at least 0.91 test top-1 (0.9148 with seed 0). Cost: 26 minutes on two CPU cores that had other work to do.
+Expected: 0.9126 ± 0.0027 test top-1 (seeds 0, 1 and 2). Cost: 5 × 60,000 images, about a minute and a half an epoch on
+two CPU cores.
 """
 
 from resnet_jax.config import defaults
