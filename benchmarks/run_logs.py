@@ -172,11 +172,12 @@ def command_line(argv: list[str]) -> str:
     for word in rest:
         flag, equals, value = word.partition("=")
         value = value if equals else next(rest, "")
-        if flag.lstrip("-") in ("workdir", "output"):
+        field = flag.lstrip("-")
+        if field in ("workdir", "output"):
             continue
-        if flag.lstrip("-") == "config.data.dir":
+        if field == "config.data.dir":
             word = f"{flag}=DIR"
-        elif flag.lstrip("-") == "config":
+        elif field == "config":
             word = f"{flag}=configs/{Path(value).name}"
         elif not equals:
             word = f"{flag}={value}"

@@ -42,8 +42,9 @@ def start(program, *arguments, devices=2, **environment):
     )
 
 
-# XLA's own transport on CPUs writes to standard output, from several threads into each other's lines.
-GLOO = re.compile(r"\[Gloo\]|peer ranks|^\s*\d*$")
+# XLA's own transport on CPUs writes to standard output, from several threads into each other's lines: the end of one,
+# a number or nothing, may stand by itself.
+GLOO = re.compile(r"\[Gloo\]|\d+ is connected to \d+ peer ranks|^\s*\d*$")
 
 
 def finish(process, status=0):

@@ -27,9 +27,8 @@ from resnet_jax.models.formulations import (
 NO_PADDING = ((0, 0), (0, 0))
 EIGEN_CHANNELS = range(33, 65)
 WINOGRAD_CHANNELS = 32
-WINOGRAD_WORK = (
-    10_000_000  # multiply-adds in each of the 16 products; with less, what surrounds them outweighs them
-)
+# Multiply-adds in each of the 16 products; with less, what surrounds them outweighs them.
+WINOGRAD_WORK = 10_000_000
 
 
 def output(images, kernel, geometry):

@@ -58,26 +58,9 @@ def pointwise(images, kernel, geometry):
 
 def patches(images, kernel, geometry):
     """Every output pixel's window side by side, [N, H', W', kh * kw * C], then one matmul."""
-    height, width = geometry.output_size
-    vertical, horizontal = geometry.strides
-    (top, bottom), (left, right) = geometry.padding
-    zero = jnp.zeros((), images.dtype)
-    padded = lax.pad(images, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
-    windows = [
-        lax.slice(
-            padded,
-            (0, i, j, 0),
-            (
-                images.shape[0],
-                i + (height - 1) * vertical + 1,
-                j + (width - 1) * horizontal + 1,
-                images.shape[3],
-            ),
-            (1, vertical, horizontal, 1),
-        )
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
-    ]
+    padded = _padded(images, geometry.padding)
+    grid = _taps(padded, geometry.kernel_size, geometry.strides, geometry.output_size)
+    windows = [tap for row in grid for tap in row]
     columns = windows[0] if len(windows) == 1 else lax.concatenate(windows, 3)
     return _matmul(columns, kernel.reshape(-1, kernel.shape[3]))
 
@@ -93,11 +76,9 @@ def winograd(images, kernel, geometry):
     (top, _), (left, _) = geometry.padding
     height, width = geometry.image_size
     bottom, right = 2 * high + 2 - top - height, 2 * wide + 2 - left - width
-    zero = jnp.zeros((), images.dtype)
-    padded = lax.pad(images, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
     # Without the barriers XLA:CPU computes the layers before and after anew for each of the products.
-    padded = lax.optimization_barrier(padded)
-    pixels = [[padded[:, i : i + 2 * high : 2, j : j + 2 * wide : 2] for j in range(4)] for i in range(4)]
+    padded = lax.optimization_barrier(_padded(images, ((top, bottom), (left, right))))
+    pixels = _taps(padded, (4, 4), (2, 2), (high, wide))
     values = _both_ways(_transformed_pixels, pixels)
     weights = _both_ways(_transformed_taps, [[kernel[i, j] for j in range(3)] for i in range(3)])
     products = [_matmuls(*rows) for rows in zip(values, weights, strict=True)]
@@ -132,6 +113,25 @@ def whole(images, kernel, geometry):
     """A kernel as large as the map, without padding: a fully connected layer."""
     del geometry
     return _matmul(images.reshape(images.shape[0], 1, 1, -1), kernel.reshape(-1, kernel.shape[3]))
+
+
+def _padded(images, padding):
+    """Images with zeros around them, or cut where the padding is negative."""
+    edges = ((0, 0), *padding, (0, 0))
+    return lax.pad(images, jnp.zeros((), images.dtype), [(*edge, 0) for edge in edges])
+
+
+def _taps(images, taps, strides, size):
+    """What each tap of a window meets as the window moves: taps[0] rows of taps[1] arrays [N, *size, C]."""
+    spans = [(count - 1) * stride + 1 for count, stride in zip(size, strides, strict=True)]
+    count, _, _, channels = images.shape
+
+    def tap(i, j):
+        return lax.slice(
+            images, (0, i, j, 0), (count, i + spans[0], j + spans[1], channels), (1, *strides, 1)
+        )
+
+    return [[tap(i, j) for j in range(taps[1])] for i in range(taps[0])]
 
 
 def _matmul(pixels, matrix):

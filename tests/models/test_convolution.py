@@ -234,8 +234,10 @@ from resnet_jax.models.convolution import conv2d
 
 cpu_convolution.WINOGRAD_WORK = 0
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-cases = ((8, 3, 1), (8, 3, 2), (4, 3, 2), (2, 3, 1), (2, 3, 2), (1, 3, 1), (7, 1, 2))
-for channels, side, size, stride in (*((8, *case) for case in cases), (32, 7, 3, 1)):
+cases = (  # channels, side, kernel size, stride
+    (8, 8, 3, 1), (8, 8, 3, 2), (8, 4, 3, 2), (8, 2, 3, 1), (8, 2, 3, 2), (8, 1, 3, 1), (8, 7, 1, 2), (32, 7, 3, 1)
+)
+for channels, side, size, stride in cases:
     def objective(images, kernel):
         pad = size // 2
         return jnp.sum(conv2d(images, kernel, strides=(stride,) * 2, padding=((pad, pad),) * 2) ** 2)
