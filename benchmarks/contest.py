@@ -4,7 +4,7 @@ A contestant is a module with a function
 
     make_step(name, images, labels, num_classes, **options) -> step
 
-where images are [N, H, W, C] in float32 and labels [N] (both NumPy), and `step()` trains the network `name` for one
+where images are [N, H, W, C] in float32 and labels [N] (both NumPy), and `step()` trains `network(name)` for one
 step of momentum SGD with weight decay on that batch and returns the loss: `float()` of it waits until the step is done.
 """
 
@@ -14,9 +14,14 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import numpy as np
+
+from benchmarks.run_logs import RECIPES, load_recipe
+from resnet_jax import create_model
 
 Step = Callable[[], Any]
 
@@ -35,6 +40,14 @@ class Ratio(NamedTuple):
     @classmethod
     def of(cls, values: list[float]) -> "Ratio":
         return cls(statistics.median(values), min(values), max(values))
+
+
+def network(name: str, **fields: Any) -> nn.Module:
+    """A network by its name: `create_model`'s, or that of the recipe configs/<name>.py; `fields` hold over its own."""
+    if (RECIPES / f"{name}.py").is_file():
+        given = {field: value for field, value in load_recipe(name).model.items() if value is not None}
+        return create_model(**(given | fields))
+    return create_model(name, **fields)
 
 
 def draw(batch: int, side: int, channels: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,12 +116,20 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def machine(
     packages: Sequence[str] = ("jax", "jaxlib", "flax", "torch", "torchvision"),
 ) -> dict[str, Any]:
     """What every figure depends on; the versions are those of `packages`."""
     return {
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(*packages),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),

@@ -1,4 +1,4 @@
-"""The convolutions of ResNet-18 at 28x28 and ResNet-50 at 224x224 on the CPU: ours, XLA's own and PyTorch's.
+"""Convolutions of networks on the CPU: ours, XLA's own and PyTorch's.
 
     python -m benchmarks.cpu_convolution --output results
 
@@ -64,6 +64,18 @@ SHAPES = {
             (7, 512, 512, 3, 1),
         ],
     ),
+    "fashion_mnist_best": (
+        128,
+        [
+            (28, 1, 32, 3, 1),
+            (14, 32, 64, 3, 1),
+            (14, 64, 64, 3, 1),
+            (14, 64, 128, 3, 2),
+            (7, 128, 128, 3, 1),
+            (7, 128, 256, 3, 2),
+            (4, 256, 256, 3, 1),
+        ],
+    ),
 }
 OPERATIONS = ("output", "image gradient", "kernel gradient")
 
@@ -102,6 +114,13 @@ def torch_calls(images, kernel, cotangent, stride: int, pad: int) -> list[Callab
         lambda: backward([True, False, False]),
         lambda: backward([False, True, False]),
     ]
+
+
+def flops(batch: int, shape: tuple[int, ...]) -> int:
+    """Floating-point operations of any of the three on such a shape, those on padding among them."""
+    side, channels, features, size, stride = shape
+    output = -(-side // stride)
+    return 2 * batch * output**2 * features * size**2 * channels
 
 
 def measure(batch: int, shape: tuple[int, ...], rounds: int) -> dict[str, list[float]]:
@@ -146,7 +165,7 @@ def main() -> None:
         "",
         f"`python -m benchmarks.cpu_convolution --rounds={arguments.rounds}` on {cores()} cores,",
         f"float32, jax {jax.__version__}, torch {torch.__version__}. GFLOP/s from the least time, padding counted as",
-        f"work, of ours / XLA's own / PyTorch's. Load before the run: {os.getloadavg()[0]:.1f}.",
+        f"work: ours / XLA's own / PyTorch's. Load before the run: {os.getloadavg()[0]:.1f}.",
         "",
         f"| network, batch | side, channels, features, kernel, stride | {' | '.join(OPERATIONS)} |",
         "|---|---|---|---|---|",
@@ -155,9 +174,8 @@ def main() -> None:
         batch, shapes = SHAPES[network]
         for shape in shapes:
             least = measure(batch, shape, arguments.rounds)
-            side, channels, features, size, stride = shape
-            flops = 2 * batch * -((-side // stride) ** 2) * features * size**2 * channels
-            cells = [" / ".join(f"{flops / 1e9 / least[name][i]:.0f}" for name in least) for i in range(3)]
+            work = flops(batch, shape) / 1e9
+            cells = [" / ".join(f"{work / least[name][i]:.0f}" for name in least) for i in range(3)]
             lines.append(f"| {network}, {batch} | {', '.join(map(str, shape))} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     if arguments.output:

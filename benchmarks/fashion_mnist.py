@@ -107,7 +107,7 @@ def tutorial(runs: list[Log]) -> list[str]:
     return [
         f"The tutorial of `{TUTORIAL}` reports a top-1 of {TUTORIAL_TOP1} and {low:,} to {high:,} s an epoch on its",
         f"CPU: here an epoch of the same recipe is {times('seconds')} times faster ({times('steady_seconds')}), on",
-        f"{devices(runs)}.",
+        f"{devices(runs)}. The two processors differ, so not all of it is the software's.",
         "",
     ]
 

@@ -1,21 +1,15 @@
 """The peer in stock Flax: a ResNet of `flax.linen` layers and the plainest training step, for timing only."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.contest import Step
-
-STAGES = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
-}
-BASIC = ("resnet18", "resnet34")
+from benchmarks.contest import Step, network
 
 
 class Block(nn.Module):
@@ -49,36 +43,54 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The ImageNet networks, [N, H, W, C] -> [N, num_classes]; convolutions and normalisation in `dtype`."""
+    """A network of such blocks, [N, H, W, C] -> [N, num_classes]; convolutions and normalisation in `dtype`."""
 
-    name_of_variant: str
+    stage_sizes: Sequence[int]
+    bottleneck: bool
+    small_stem: bool
+    stem_width: int
     num_classes: int
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.Conv(64, (7, 7), (2, 2), ((3, 3), (3, 3)), use_bias=False, dtype=self.dtype)(x)
+        size, stride, pad = (3, 1, 1) if self.small_stem else (7, 2, 3)
+        x = nn.Conv(
+            self.stem_width,
+            (size, size),
+            (stride, stride),
+            ((pad, pad), (pad, pad)),
+            use_bias=False,
+            dtype=self.dtype,
+        )(x)
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        for stage, blocks in enumerate(STAGES[self.name_of_variant]):
+        for stage, blocks in enumerate(self.stage_sizes):
             for number in range(blocks):
                 stride = 2 if stage and not number else 1
-                bottleneck = self.name_of_variant not in BASIC
-                x = Block(64 * 2**stage, stride, bottleneck, self.dtype)(x, train)
+                x = Block(64 * 2**stage, stride, self.bottleneck, self.dtype)(x, train)
         return nn.Dense(self.num_classes)(jnp.mean(x, (1, 2), dtype=jnp.float32))
+
+
+def make_model(name: str, num_classes: int, dtype: str = "float32") -> ResNet:
+    """The peer of `contest.network(name)`; of its fields, those of stem and stages count."""
+    ours = network(name)
+    bottleneck, small_stem = ours.block == "bottleneck", ours.stem == "small"
+    stem_width = ours.stem_width or ours.width
+    return ResNet(ours.stage_sizes, bottleneck, small_stem, stem_width, num_classes, dtype)
 
 
 def make_step(
     name: str, images: np.ndarray, labels: np.ndarray, num_classes: int, *, dtype: str = "float32"
 ) -> Step:
     """See `contest`; `dtype` is that of convolutions and normalisation."""
-    model = ResNet(name, num_classes, dtype)
+    model = make_model(name, num_classes, dtype)
     images, labels = jax.device_put((images, labels))
     variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9))
     state = {"variables": variables, "optimizer": optimizer.init(variables["params"])}
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=0)
     def step(state, images, labels):
         def objective(params):
             variables = {**state["variables"], "params": params}

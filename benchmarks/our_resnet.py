@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from benchmarks import our_variants
-from resnet_jax import create_model, parallel
+from benchmarks.contest import network
+from resnet_jax import parallel
 from resnet_jax.training.loss import softmax_cross_entropy
 from resnet_jax.training.optimizer import FIELDS, make_optimizer
 from resnet_jax.training.state import create_state
@@ -55,7 +56,7 @@ def make_step(
     """See `contest`.
 
     Args:
-      name: of the network, see `create_model`.
+      name: of the network, see `contest.network`.
       images: [N, H, W, C], float32.
       labels: [N].
       num_classes: of the classifier.
@@ -64,7 +65,7 @@ def make_step(
         of the process.
     """
     mesh = parallel.make_mesh(jax.devices()[:1])
-    model = create_model(name, num_classes=num_classes, dtype=dtype)
+    model = network(name, num_classes=num_classes, dtype=dtype)
     if variant:
         model, images = our_variants.FORMULATIONS[variant](model, images)
     fields = {name: field.default for name, field in FIELDS.items()}

@@ -67,10 +67,7 @@ def from_workdir(workdir: Path) -> Log | None:
       UserError: the run's test images are not the whole test split, or its recipe or its data is not to be found.
     """
     config, start = run.read_config(workdir), json.loads((workdir / "environment.json").read_text())
-    if config.data.eval_split not in (None, "test"):
-        raise UserError(
-            f"{workdir}: it was scored on {config.data.eval_split}; only runs scored on test belong here"
-        )
+    check_split(config, str(workdir))
     source = data.open_source(config.data, train=True, seed=config.seed)
     test_images = len(data.open_source(config.data, train=False, seed=config.seed))
     epochs = epochs_of(logbook.read(workdir), config.batch_size)
@@ -88,6 +85,16 @@ def from_workdir(workdir: Path) -> Log | None:
         "command": command_line(start[0]["command"]),
     }
     return Log(header, epochs)
+
+
+def check_split(config: ConfigDict, where: str) -> None:
+    """Checks that a recipe scores the test images, all of them.
+
+    Raises:
+      UserError: it scores others; the message begins with `where`.
+    """
+    if config.data.eval_split not in (None, "test"):
+        raise UserError(f"{where}: scores {config.data.eval_split}; only runs scored on test belong here")
 
 
 def describe(config: ConfigDict, name: str, source: data.Source, test_images: int) -> dict[str, Any]:
@@ -173,10 +180,12 @@ def command_line(argv: list[str]) -> str:
         flag, equals, value = word.partition("=")
         value = value if equals else next(rest, "")
         field = flag.lstrip("-")
-        if field in ("workdir", "output"):
+        if field == "workdir":
             continue
         if field == "config.data.dir":
             word = f"{flag}=DIR"
+        elif field == "output":
+            word = f"{flag}=results"
         elif field == "config":
             word = f"{flag}=configs/{Path(value).name}"
         elif not equals:

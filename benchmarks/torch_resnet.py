@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from resnet_jax import create_model
+from benchmarks.contest import network
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.models.torch_weights import save_torch
@@ -130,20 +130,20 @@ def make_step(
     """A function that trains `name` for one step (momentum SGD, weight decay) on the batch and returns the loss.
 
     Args:
-      name: of the network, see `create_model`.
+      name: of the network, see `contest.network`.
       images: [N, H, W, C], float32.
       labels: [N].
       num_classes: of the classifier.
     """
-    network = Network(create_model(name, num_classes=num_classes), images.shape[3])
-    network = network.to(memory_format=torch.channels_last)
+    peer = Network(network(name, num_classes=num_classes), images.shape[3])
+    peer = peer.to(memory_format=torch.channels_last)
     batch = torch.tensor(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     targets = torch.tensor(labels, dtype=torch.long)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(peer.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
 
     def run() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(network(batch), targets)
+        loss = functional.cross_entropy(peer(batch), targets)
         loss.backward()
         optimizer.step()
         return loss.detach()

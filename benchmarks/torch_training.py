@@ -120,8 +120,9 @@ class Trainer:
         return images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def _augmented(self, images: torch.Tensor) -> torch.Tensor:
-        data = self._config.data
-        return self.normalised(augment(images, pixels=data.pad_and_crop, flip=bool(data.flip)))
+        data, source = self._config.data, self._parts.train_loader.source
+        flip = source.image_shape is None if data.flip is None else data.flip
+        return self.normalised(augment(images, pixels=data.pad_and_crop, flip=flip))
 
 
 def augment(images: torch.Tensor, *, pixels: int, flip: bool) -> torch.Tensor:

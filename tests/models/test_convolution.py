@@ -165,9 +165,8 @@ def test_forward_mode_and_second_derivatives_are_xlas(name):
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
 @pytest.mark.parametrize("name", ["3x3 on 2", "grouped"])
 def test_vmap_is_a_loop(name, axes):
-    keywords = draw(name)[3]
     rng = np.random.default_rng(0)
-    images, weights, cotangent, _ = draw(name)
+    images, weights, cotangent, keywords = draw(name)
     operands = [
         rng.normal(size=(2, *x.shape)) if at == 0 else x
         for x, at in zip((images, weights), axes, strict=True)
