@@ -28,6 +28,7 @@ RESNET18 = {
     "model__width": 64,
     "model__stage_sizes": (2, 2, 2, 2),
 }
+VERDICTS = {True: "met", False: "**missed**", None: "not resolved"}
 LARGE, SMALL = "ResNet-18, 28x28x1, batch 64", "ResNet-8, 8x8x1, batch 64"
 
 
@@ -80,8 +81,21 @@ def measure_imports(count: int) -> dict[str, float]:
     return {name: statistics.median(sample[name] for sample in samples) for name in kinds}
 
 
-def judge(measured: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
-    """Returns (what, wanted, measured, whether it is met) for every value that is promised."""
+def judge(measured: dict[str, Any]) -> list[tuple[str, str, str, bool | None]]:
+    """Returns (what, wanted, measured, whether it is met) for every value that is promised.
+
+    Of a ratio there are two estimates, the median of the rounds' and fastest / fastest: None where they disagree.
+    """
+
+    def ratio(result: dict[str, Any], limit: float) -> tuple[str, str, bool | None]:
+        both = result["ratio"], result["ratio_of_fastest"]
+        met = {value <= limit for value in both}
+        return (
+            f"at most {limit:g}",
+            "{:.3f}, fastest {:.3f}".format(*both),
+            met.pop() if len(met) == 1 else None,
+        )
+
     loop, evaluation, save = measured["loop"][LARGE], measured["evaluation"][LARGE], measured["save"]
     in_loop = [name for result in measured["loop"].values() for name in result["compiled_in_loop"]]
     in_evaluation = [name for result in measured["evaluation"].values() for name in result["compiled"]]
@@ -91,13 +105,8 @@ def judge(measured: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
         kind: max(start["misses"] for start in measured["starts"][kind]) for kind in ("resumed", "second")
     }
     return [
-        (f"loop / bare step, {LARGE}", "at most 1.03", f"{loop['ratio']:.3f}", loop["ratio"] <= 1.03),
-        (
-            f"evaluation / bare inference, {LARGE}",
-            "at most 1.05",
-            f"{evaluation['ratio']:.3f}",
-            evaluation["ratio"] <= 1.05,
-        ),
+        (f"loop / bare step, {LARGE}", *ratio(loop, 1.03)),
+        (f"evaluation / bare inference, {LARGE}", *ratio(evaluation, 1.05)),
         ("programs compiled in the loop", "0", str(len(in_loop)), not in_loop),
         (
             f"programs compiled for a last batch of {evaluation['last_batch']} of {evaluation['batch_size']}",
@@ -136,7 +145,7 @@ def page(host: dict[str, Any], measured: dict[str, Any], command: str) -> str:
         "| what | wanted | measured | |",
         "|---|---|---|---|",
         *(
-            f"| {what} | {wanted} | {value} | {'met' if met else '**missed**'} |"
+            f"| {what} | {wanted} | {value} | {VERDICTS[met]} |"
             for what, wanted, value, met in judge(measured)
         ),
         "",

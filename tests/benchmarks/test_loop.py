@@ -71,12 +71,14 @@ def test_the_parts_of_a_start_add_up(measured):
             assert min(start["parts"].values()) > -1e-3
 
 
-def test_a_value_that_is_missed_is_said(measured):
+def test_a_value_that_is_missed_or_not_resolved_is_said(measured):
     worse = copy.deepcopy(measured)
-    worse["loop"][loop.LARGE]["ratio"] = 1.02
+    worse["loop"][loop.LARGE] |= {"ratio": 1.02, "ratio_of_fastest": 1.0}
+    worse["evaluation"][loop.LARGE] |= {"ratio": 1.0, "ratio_of_fastest": 1.1}
     worse["starts"]["second"][0]["misses"] = 3
     verdicts = {what: met for what, _, _, met in loop.judge(worse)}
     assert verdicts[f"loop / bare step, {loop.LARGE}"]
-    assert not verdicts["cache misses, second start"]
+    assert verdicts[f"evaluation / bare inference, {loop.LARGE}"] is None
+    assert verdicts["cache misses, second start"] is False
     text = loop.page(loop.machine(), worse, "the command")
     assert "| cache misses, second start | 0 | 3 | **missed** |" in text
