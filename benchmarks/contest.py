@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.run_logs import RECIPES, load_recipe
 from resnet_jax import create_model
+from resnet_jax.config import build_model
 
 Step = Callable[[], Any]
 
@@ -45,8 +46,7 @@ class Ratio(NamedTuple):
 def network(name: str, **fields: Any) -> nn.Module:
     """A network by its name: `create_model`'s, or that of the recipe configs/<name>.py; `fields` hold over its own."""
     if (RECIPES / f"{name}.py").is_file():
-        given = {field: value for field, value in load_recipe(name).model.items() if value is not None}
-        return create_model(**(given | fields))
+        return build_model(load_recipe(name)).clone(**fields)
     return create_model(name, **fields)
 
 

@@ -42,15 +42,17 @@ def start(program, *arguments, devices=2, **environment):
     )
 
 
-# XLA's own transport on CPUs writes to standard output, from several threads into each other's lines: the end of one,
-# a number or nothing, may stand by itself.
-GLOO = re.compile(r"\[Gloo\]|\d+ is connected to \d+ peer ranks|^\s*\d*$")
+# XLA's own transport on CPUs writes to standard output, piece by piece and from several threads into each other's
+# lines: a line of its pieces alone, in whatever order, is its own.
+GLOO = re.compile(
+    r"(\[Gloo\] Rank |\d+| is connected to | peer ranks\. |Expected number of connected peer ranks is : )*\n?"
+)
 
 
 def finish(process, status=0):
     output, errors = process.communicate(timeout=120)
     assert process.returncode == status, output + errors
-    return "".join(line for line in output.splitlines(True) if not GLOO.search(line)), errors
+    return "".join(line for line in output.splitlines(True) if not GLOO.fullmatch(line)), errors
 
 
 def free_port(low=20000, high=60000):
