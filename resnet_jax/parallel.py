@@ -1,5 +1,6 @@
 """Processes, the mesh of devices, and how arrays lie on it."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -81,7 +82,10 @@ def _arguments(
     launcher, local = cluster(), {}
     if coordinator is not None and (num_processes, process_id) == (None, None) and launcher in _LAUNCHERS:
         num_processes, process_id, local_id = (int(os.environ[name]) for name in _LAUNCHERS[launcher][:3])
-        local = {"local_device_ids": [local_id]}  # one GPU a process, as JAX has it under these launchers
+        gpus = _gpus_of_the_only_task_on_this_node() if launcher == "slurm" else []
+        local = {
+            "local_device_ids": gpus or [local_id]
+        }  # one GPU a process, as JAX has it under these launchers
     given = (coordinator, num_processes, process_id)
     if any(value is not None for value in given):
         if any(value is None for value in given):
@@ -105,6 +109,8 @@ def _arguments(
             "--coordinator is missing: this Open MPI (5 or later) does not say where process 0 is; "
             "give --coordinator=HOST:PORT with the host of rank 0"
         )
+    if launcher == "k8s" and importlib.util.find_spec("kubernetes") is None:
+        raise UserError('Kubernetes: JAX finds the other processes with a package: pip install "jax[k8s]"')
     arguments = {} if launcher == "tpu" else {"cluster_detection_method": launcher}
     if launcher == "slurm" and (gpus := _gpus_of_the_only_task_on_this_node()):
         arguments["local_device_ids"] = gpus
@@ -132,9 +138,15 @@ def describe_devices() -> str:
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """Returns the one-axis mesh "data" over all devices of all processes."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    """Returns the one-axis mesh "data" over all devices of all processes, process by process.
+
+    That order is the loader's, which gives each process consecutive rows; `jax.make_mesh` would order TPUs by their
+    topology, and refuses GPUs on several machines.
+    """
+    ordered = sorted(
+        jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
+    )
+    return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -229,3 +229,41 @@ def test_a_new_open_mpi_is_asked_for_the_coordinator(monkeypatch):
             monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="--coordinator is missing"):
         parallel.start_processes()
+
+
+def test_kubernetes_without_its_package_is_told_what_to_install(monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    with pytest.raises(UserError, match=r"pip install \"jax\[k8s\]\""):
+        parallel.start_processes()
+
+
+@pytest.mark.parametrize("coordinator", [None, "node1:1234"])
+@pytest.mark.parametrize(("tasks", "gpus"), [(2, list(range(8))), (16, None)])
+def test_a_slurm_task_alone_on_its_machine_takes_all_gpus(monkeypatch, coordinator, tasks, gpus):
+    machine = {"SLURM_NTASKS": str(tasks), "SLURM_STEP_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8"}
+    for name, value in (slurm(1, 61441) | machine | {"SLURM_LOCALID": "0"}).items():
+        monkeypatch.setenv(name, value)
+    given = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(lastword, "speak_on_abort", lambda *_: None)
+    parallel.start_processes(coordinator)
+    # Otherwise a GPU a task: JAX's own doing, or, where the coordinator is named, ours.
+    assert given.get("local_device_ids") == (gpus or ([0] if coordinator else None))
+
+
+class OfAnotherMachine:
+    """A device as JAX shows those of several machines of GPUs."""
+
+    platform, device_kind = "gpu", "NVIDIA H100"
+
+    def __init__(self, process_index, number):
+        self.process_index, self.id, self.slice_index = process_index, number, process_index
+
+
+def test_the_mesh_goes_from_process_to_process_on_any_number_of_machines():
+    devices = [OfAnotherMachine(process, number) for process, number in ((1, 0), (0, 3), (1, 2), (0, 1))]
+    ordered = parallel.make_mesh(devices).devices
+    assert [(device.process_index, device.id) for device in ordered] == [(0, 1), (0, 3), (1, 0), (1, 2)]
