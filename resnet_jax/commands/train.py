@@ -82,7 +82,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             interrupts=interrupts,
             wishes=wishes,
             goodput=goodput,
-            trace=Trace(workdir, profile if parallel.is_lead() else range(0)),
+            trace=Trace(workdir, profile, silent=not parallel.is_lead()),
         )
         try:
             with fit.explaining(lambda: fit.out_of_memory(parts, programs.shapes)):

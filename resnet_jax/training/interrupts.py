@@ -81,8 +81,8 @@ class Interrupts:
 class Wishes:
     """What the processes want from the next steps, agreed on through the step itself.
 
-    Each process feeds its wishes into the step, which sums them over all devices; the sums come back with the
-    metrics, so all processes read the same answer for the same step.
+    Each process feeds its wishes into the step, which takes the largest of each over all devices; they come back
+    with the metrics, so all processes read the same answer for the same step.
 
     Args:
       interrupts: this process's signals.

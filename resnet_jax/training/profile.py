@@ -23,19 +23,22 @@ class Trace:
 
     Args:
       workdir: of the run, a local directory.
-      steps: which.
+      steps: which; the same in every process, since all of them pause after the last.
+      silent: record nothing; for all processes but one.
     """
 
-    def __init__(self, workdir: epath.PathLike, steps: range = range(0)):
+    def __init__(self, workdir: epath.PathLike, steps: range = range(0), silent: bool = False):
         self.directory = epath.Path(workdir) / "profile"
         self.running = False
         self._steps = steps
+        self._silent = silent
 
     def before(self, step: int) -> None:
         """Starts the trace where `step`, about to be taken, is the first of the range."""
         if not self.running and step in self._steps:
-            jax.profiler.start_trace(str(self.directory))
             self.running = True
+            if not self._silent:
+                jax.profiler.start_trace(str(self.directory))
 
     def is_over(self, step: int) -> bool:
         """Whether the trace runs and `step`, just taken, is the last of the range."""
@@ -45,4 +48,5 @@ class Trace:
         """Writes the trace; the steps in it must be done."""
         if self.running:
             self.running = False
-            jax.profiler.stop_trace()
+            if not self._silent:
+                jax.profiler.stop_trace()

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from resnet_jax import config as recipe
+from resnet_jax import parallel
 from resnet_jax.commands.benchmark import Timing, benchmark, time_steps
 
 
@@ -14,9 +15,16 @@ def test_a_step_is_timed_by_stretches():
         calls.append(time.sleep(0.01))
         return ()
 
-    timing = time_steps(step, seconds=0.2, stretches=5)
+    timing = time_steps(step, seconds=0.5, stretches=5)
     assert timing.median == pytest.approx(0.01, rel=0.5)
-    assert len(calls) >= 5
+    assert len(calls) > 2 + 2 * 5
+
+
+def test_all_processes_take_the_steps_that_the_lead_says(monkeypatch):
+    monkeypatch.setattr(parallel, "lead_says", lambda value: 3)
+    calls = []
+    time_steps(lambda: calls.append(None), seconds=60.0, stretches=5)
+    assert len(calls) == 2 + 3 * 5
 
 
 def test_the_spread_ignores_a_single_outlier():
@@ -38,4 +46,4 @@ def test_the_last_line_has_every_figure_and_they_agree(capsys):
     bounds, shares = record["bound_images_per_sec"], record["share_of_bound"]
     assert shares["compute"] == pytest.approx(a_device / bounds["compute"], rel=1e-2, abs=1e-4)
     assert 0 <= record["data_wait"] <= 1
-    assert "images/s from disk, data wait" in output
+    assert "images/s with its data, data wait" in output
