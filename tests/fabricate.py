@@ -35,12 +35,14 @@ def idx_file(path: pathlib.Path, values: np.ndarray) -> None:
         file.write(header + values.astype(np.uint8).tobytes())
 
 
-def idx_directory(directory: pathlib.Path, train: int = 40, test: int = 15, size: int = 8) -> None:
-    """Writes a directory like MNIST's, of `train` and `test` random images with ten classes."""
+def idx_directory(
+    directory: pathlib.Path, train: int = 40, test: int = 15, size: int = 8, width: int = 0
+) -> None:
+    """Writes a directory like MNIST's: `train` and `test` random images, square without `width`, of ten classes."""
     directory.mkdir(parents=True, exist_ok=True)
     draws = np.random.default_rng(0)
     for prefix, count, suffix in (("train", train, ".gz"), ("t10k", test, "")):
-        images = draws.integers(0, 256, (count, size, size), np.uint8)
+        images = draws.integers(0, 256, (count, size, width or size), np.uint8)
         idx_file(directory / f"{prefix}-images-idx3-ubyte{suffix}", images)
         idx_file(directory / f"{prefix}-labels-idx1-ubyte{suffix}", np.arange(count) % 10)
 

@@ -201,7 +201,9 @@ def resolve(config: ConfigDict, loader: data.Loader) -> ConfigDict:
             f"config.model.num_classes = {config.model.num_classes}: {loader.source.name} has {classes} classes; "
             "leave it None"
         )
-    config.data.image_size = loader.image_shape[0]
+    height, width = loader.image_shape[:2]
+    if height == width:  # others have a size of their own, which the field cannot say
+        config.data.image_size = height
     if config.data.mean is None:
         config.data.mean, config.data.std = loader.source.moments()
     return config
