@@ -66,3 +66,13 @@ def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.Gradie
         case "lamb":
             parts = (adam, decay, optax.masked(optax.scale_by_trust_ratio(), is_weight), descend)
     return optax.chain(*parts)
+
+
+def schedule_at(opt_state: Any, step: jax.Array) -> Any:
+    """Returns an optimizer's state with its learning rate that of `step`, all else as it was.
+
+    For steps that are skipped, as in float16 after an overflow: they count for the schedule, not for Adam's moments.
+    """
+    return optax.tree.set(
+        opt_state, lambda path, _: path[-1].tuple_name == "ScaleByScheduleState", count=step
+    )

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from resnet_jax import parallel
 from resnet_jax.training.metrics import example_sums
+from resnet_jax.training.optimizer import schedule_at
 from resnet_jax.training.schedule import Schedule
 from resnet_jax.training.state import TrainState
 
@@ -124,7 +125,10 @@ def make_train_step(
         )
         if state.loss_scale is not None:
             after = jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, state)
-            after = after.replace(loss_scale=state.loss_scale.after(sound))
+            after = after.replace(
+                opt_state=schedule_at(after.opt_state, state.step + 1),
+                loss_scale=state.loss_scale.after(sound),
+            )
             sound |= state.loss_scale.scale > 1
         return after.replace(step=state.step + 1), Metrics(
             sums, jnp.max(wishes, axis=0), rate(state.step), sound

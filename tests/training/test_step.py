@@ -1,5 +1,6 @@
 """The training step: the same on any number of devices, its parts exact, its precisions sound."""
 
+import itertools
 import re
 
 import jax
@@ -66,7 +67,8 @@ class Training:
         self.dtype = np.float64 if precision == "float64" else np.float32
         config = recipe.defaults()
         config.optimizer.update(dict(optimizing))
-        update = optimizer.make_optimizer(config.optimizer, lambda step: jnp.asarray(rate, self.dtype))
+        schedule = rate if callable(rate) else lambda step: jnp.asarray(rate, self.dtype)
+        update = optimizer.make_optimizer(config.optimizer, schedule)
         model = network(precision, **fields)
         self.state = create_state(
             model,
@@ -81,7 +83,7 @@ class Training:
             update,
             augment,
             loss.make_loss(config.loss),
-            lambda step: jnp.asarray(rate, self.dtype),
+            schedule,
             self.mesh,
             seed=0,
             accumulate_steps=accumulate_steps,
@@ -227,6 +229,33 @@ def test_a_step_that_overflows_in_float16_is_skipped_and_the_scale_halved():
     assert float(after.loss_scale.scale) == pytest.approx(1.5e38)
     assert int(after.loss_scale.good_steps) == 0
     assert int(after.step) == 1
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_step_that_was_skipped_counts_for_the_schedule(name):
+    def schedule(step):
+        return jnp.where(step < 3, 0.05, 0.0)
+
+    training = Training(precision="float16", rate=schedule, optimizing={"name": name})
+    huge = LossScale(jnp.float32(3e38), jnp.int32(5))
+    training.state = training.state.replace(
+        loss_scale=jax.device_put(huge, parallel.replicated(training.mesh))
+    )
+    training.take(1)
+    sound = LossScale(jnp.float32(1024), jnp.int32(0))
+    training.state = training.state.replace(
+        loss_scale=jax.device_put(sound, parallel.replicated(training.mesh))
+    )
+    snapshots = []
+    for _ in range(3):
+        snapshots.append(jax.tree.map(np.array, training.state.params))
+        training.take(1)
+    snapshots.append(jax.tree.map(np.array, training.state.params))
+    moved = [
+        any((one != other).any() for one, other in zip(*map(jax.tree.leaves, pair), strict=True))
+        for pair in itertools.pairwise(snapshots)
+    ]
+    assert moved == [True, True, False]
 
 
 def test_the_loss_scale_doubles_after_many_good_steps():
