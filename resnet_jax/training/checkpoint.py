@@ -150,8 +150,10 @@ class Checkpoints:
         newest = None
         if parallel.is_lead() and self.directory.exists():
             try:
-                self._recover()
                 newest = self._pass_damaged()
+                if self._recover():
+                    newest = self._pass_damaged()
+                self._discard(self.directory / f"{newest}{_REPLACED}")
             except OSError as error:
                 raise UserError(
                     f"{self.directory} holds a damaged checkpoint that cannot be moved aside "
@@ -244,9 +246,7 @@ class Checkpoints:
                 self.directory / f"{step}{_REPLACED}",
                 *(self._path(s) for s in steps if s not in kept),
             ]:
-                if old.exists():
-                    # Renamed first: a removal that is cut short leaves no checkpoint that looks whole.
-                    old.rename(self.directory / f"{old.name}{_TEMPORARY}-removed")
+                self._discard(old)
             self._remove_unfinished()
         except OSError as error:
             self._say(f"old checkpoints in {self.directory} cannot be removed ({error.strerror or error})")
@@ -276,13 +276,22 @@ class Checkpoints:
             except Exception:
                 continue
 
-    def _recover(self) -> None:
-        """Brings back a checkpoint that was set aside for a successor which never came."""
+    def _recover(self) -> bool:
+        """Brings back a checkpoint that was set aside for a successor which never came; whether there was one."""
+        recovered = False
         for path in list(self.directory.iterdir()):
             if path.name.endswith(_REPLACED):
                 original = self.directory / path.name.removesuffix(_REPLACED)
                 if not original.exists():
                     path.rename(original)
+                    recovered = True
+        return recovered
+
+    def _discard(self, path: epath.Path) -> None:
+        """Gives up a checkpoint, if it is there, so that `_remove_unfinished` removes it."""
+        if path.exists():
+            # Renamed first: a removal that is cut short leaves no checkpoint that looks whole.
+            path.rename(self.directory / f"{path.name}{_TEMPORARY}-removed")
 
     def _remove_unfinished(self) -> None:
         for path in list(self.directory.iterdir()):

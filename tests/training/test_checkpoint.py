@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -165,6 +166,27 @@ def test_a_process_killed_while_it_saves_a_step_again_leaves_the_old_one(checkpo
     checkpoints.wait()
     (checkpoints.directory / "7").rename(checkpoints.directory / "7.replaced")
     (checkpoints.directory / "7.orbax-checkpoint-tmp").mkdir()
+    assert checkpoints.newest_sound() == 7
+    assert_same(checkpoints.restore(7, state()), state(7))
+
+
+def test_a_process_killed_before_it_removes_the_old_one_leaves_no_remains(checkpoints):
+    checkpoints.save(state(7), notes(7))
+    checkpoints.wait()
+    shutil.copytree(checkpoints.directory / "7", checkpoints.directory / "7.replaced")
+    assert checkpoints.newest_sound() == 7
+    checkpoints.save(state(8), notes(7))
+    assert checkpoints.wait()
+    assert [path.name for path in checkpoints.directory.iterdir()] == ["7"]
+    assert_same(checkpoints.restore(7, state()), state(8))
+
+
+def test_a_damaged_successor_gives_way_to_what_it_replaced(checkpoints):
+    for step in (5, 7):
+        checkpoints.save(state(step), notes(step))
+        checkpoints.wait()
+    shutil.copytree(checkpoints.directory / "7", checkpoints.directory / "7.replaced")
+    largest_file(checkpoints.directory / "7").write_bytes(b"damage")
     assert checkpoints.newest_sound() == 7
     assert_same(checkpoints.restore(7, state()), state(7))
 
