@@ -45,7 +45,8 @@ def scan_blocks(
         return template.apply(variables, x, train=train, mutable=mutable, **options)
 
     x, changed = jax.lax.scan(body, x, (variables, jnp.asarray(drop_rates, jnp.float32), keys))
-    _unstack(blocks, changed)
+    if not first.is_initializing():  # which moves no statistics, as in `BatchNorm`
+        _unstack(blocks, changed)
     return x
 
 

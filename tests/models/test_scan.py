@@ -58,3 +58,13 @@ def test_dropped_branches_differ_from_block_to_block(nets):
 
     one, other = (jax.jit(logits)(jax.random.key(seed)) for seed in (0, 1))
     assert not np.allclose(one, other)
+
+
+def test_initialising_in_training_mode_moves_no_statistics(nets):
+    plain, scanned, x, _ = nets
+    expected, found = (
+        jax.jit(lambda key, model=model: model.init(key, x, train=True))(jax.random.key(0))["batch_stats"]
+        for model in (plain, scanned)
+    )
+    for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_array_equal(one, other)
