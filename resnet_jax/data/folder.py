@@ -71,9 +71,9 @@ def open_split(config, split: str | None, train: bool) -> FolderSource:
     name = split or ("train" if train else next((n for n in _EVALUATION if n in present), None))
     if name is None:
         raise UserError(
-            f"config.data.dir = {config.dir!r}: has no evaluation split ({', '.join(_EVALUATION)}); add "
-            f"one, or set "
-            f"data.eval_split='train[90%:]' and data.train_split='train[:90%]'"
+            f"config.data.dir = {config.dir!r}: has no evaluation split ({', '.join(_EVALUATION)}); add one, or "
+            f"hold out a share of each class with data.dir={str(root / 'train')!r} and "
+            f"data.eval_fraction=0.1"
         )
     chosen = next((n for n in (name, *(_SAME if name in _SAME else ())) if (root / n).is_dir()), None)
     if chosen is None:

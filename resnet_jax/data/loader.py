@@ -68,6 +68,11 @@ class Loader:
             raise UserError(
                 f"config.data: {source.name} {source.split} has no examples; choose another split"
             )
+        if lacking := source.lacking_classes():
+            raise UserError(
+                f"config.data: the files of {source.name} lie class by class, and {source.split} lacks {lacking} "
+                f"classes altogether; hold out a share of each class with data.eval_fraction"
+            )
         if train and len(source) < batch_size:
             raise UserError(
                 f"config.batch_size = {batch_size}: more than the {len(source)} training examples of "

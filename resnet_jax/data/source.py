@@ -59,6 +59,10 @@ class Source:
         """Returns (mean, standard deviation) per channel, of pixels in 0..1."""
         return IMAGENET_MOMENTS
 
+    def lacking_classes(self) -> int:
+        """Returns how many classes a part has none of because the whole lies class by class; 0 where not known."""
+        return 0
+
     def part(self, start: int, stop: int, split: str) -> "Source":
         """Returns the examples in start <= place < stop as a source of its own, called `split`."""
         return Part(self, start, stop, split)
@@ -87,6 +91,13 @@ class Part(Source):
 
     def moments(self) -> Moments:
         return self._whole.moments()
+
+    def lacking_classes(self) -> int:
+        labels = getattr(self._whole, "labels", None)
+        if labels is None or (np.diff(labels) < 0).any():
+            return 0
+        part = labels[self._start : self._start + self._length]
+        return len(np.unique(labels)) - len(np.unique(part))
 
 
 class ArraySource(Source):

@@ -33,7 +33,7 @@ class TarSource(Source):
         labels: np.ndarray,
     ):
         self.name, self.split, self.classes = "imagenet_tars", split, classes
-        self._path, self._files, self._labels = path, files, labels
+        self._path, self._files, self.labels = path, files, labels
         self._file = os.open(path, os.O_RDONLY)
 
     def __del__(self):
@@ -48,7 +48,7 @@ class TarSource(Source):
         data = os.pread(self._file, size, offset)
         if len(data) != size:
             raise UserError(f"{self.where(place)}: the tar is cut off there; fetch it again")
-        return Example(data, int(self._labels[place]))
+        return Example(data, int(self.labels[place]))
 
     def where(self, place: int) -> str:
         return f"{self._path}, {self._files[place][0]}"

@@ -7,6 +7,7 @@ import re
 import struct
 import tarfile
 import threading
+from contextlib import nullcontext
 
 import fabricate
 import numpy as np
@@ -113,6 +114,24 @@ def test_a_folder_with_holes_is_refused(tree, damage, message):
     damage(tree)
     with pytest.raises(UserError, match=message):
         assert [opened(train, name="folder", dir=tree) for train in (True, False)]
+
+
+@pytest.mark.parametrize(("part", "lacking"), [("train[:50%]", 1), ("train[1:]", 0)])
+def test_a_part_of_a_folder_that_lacks_whole_classes_is_not_trained_on(tree, part, lacking):
+    config = settings(name="folder", dir=str(tree), train_split=part, image_size=8)
+    source = data.open_source(config, True, 0)
+    assert source.lacking_classes() == lacking
+    refusal = pytest.raises(UserError, match=r"train\[:50%\] lacks 1 classes") if lacking else nullcontext()
+    with refusal:
+        data.Loader(source, config, batch_size=2, seed=0, train=True)
+
+
+def test_the_remedy_for_a_folder_without_an_evaluation_split_holds_out_of_each_class(tree):
+    (tree / "val").rename(tree / "other")
+    train, val = (
+        opened(train, name="folder", dir=tree / "train", eval_fraction=0.5) for train in (True, False)
+    )
+    assert set(train.labels) == set(val.labels) == {0, 1}
 
 
 @pytest.mark.parametrize("form", ["binary", "python"])
