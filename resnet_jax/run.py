@@ -163,12 +163,20 @@ def _environment() -> dict[str, Any]:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "devices": parallel.describe_devices(),
         "cores": cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def _version(package: str) -> str | None:
+    """Returns the version of an installed package; None where it runs from a checkout."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:

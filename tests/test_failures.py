@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 
+import fabricate
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from resnet_jax import config as recipe
-from resnet_jax import run
+from resnet_jax import data, run
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
-from resnet_jax.training import profile, seal
+from resnet_jax.training import profile, schedule, seal
 from resnet_jax.training.loop import Loop
 
 
@@ -107,20 +109,22 @@ def test_a_full_disk_stops_neither_the_training_nor_what_was_saved(tmp_path, cap
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_keeps_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        schedule, "make_schedule", lambda *_: lambda step: jnp.where(step < 25, 0.01, jnp.inf)
+    )
     with pytest.raises(UserError) as caught:
-        train(
-            settings(schedule__base_lr=1e25, schedule__warmup_epochs=1.9, model__norm="none"), str(tmp_path)
-        )
+        train(settings(model__norm="none"), str(tmp_path))
     message = str(caught.value)
-    assert message.startswith("loss or gradients are not finite at step ")
+    assert message.startswith("loss or gradients are not finite at step 27 ")
     assert "config.schedule.base_lr" in message
-    steps = saved_steps(tmp_path) if (tmp_path / "checkpoints").exists() else []
-    assert message.endswith(f"the last good checkpoint is {max(steps, default='none')}")
-    for step in steps:
-        assert all(
-            np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.restore(tmp_path, str(step))[1]["params"])
-        )
+    assert message.endswith("the last good checkpoint is 22")
+    assert saved_steps(tmp_path) == [11, 22]
+    for step in (11, 22):
+        variables = run.restore(tmp_path, str(step))[1]
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables["params"]))
 
 
 def test_minutes_between_checkpoints_add_some_between_epochs(tmp_path):
@@ -134,6 +138,19 @@ def test_minutes_between_checkpoints_add_some_between_epochs(tmp_path):
 def test_a_profile_leaves_a_trace_of_its_steps(tmp_path):
     train(settings(num_epochs=0.3), str(tmp_path), profile=profile.parse("2:4"))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_process_that_records_no_trace_pauses_after_its_steps_all_the_same(tmp_path):
+    loud, silent = (profile.Trace(tmp_path / name, range(2, 4), silent=name == "s") for name in "ls")
+    for step in range(6):
+        for trace in (silent, loud):
+            trace.before(step)
+        assert silent.is_over(step) == loud.is_over(step) == (step == 3)
+        if step == 3:
+            silent.stop()
+            loud.stop()
+    assert (tmp_path / "l" / "profile").exists()
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("text", ["5", "5:", "5:5", "a:b", "-1:3"])
@@ -151,3 +168,14 @@ def test_a_bucket_whose_backend_is_missing_names_the_package(scheme, package):
 def test_data_in_a_bucket_is_refused_at_once():
     with pytest.raises(UserError, match=r"config\.data\.dir.*gs://bucket/data"):
         settings(data__name="imagenet2012", data__dir="gs://bucket/data")
+
+
+def test_images_that_are_not_square_stay_so_on_a_resume_and_in_evaluation(tmp_path, capsys):
+    fabricate.idx_directory(tmp_path / "data", train=64, test=15, size=6, width=9)
+    config = settings(data__name="idx", data__dir=str(tmp_path / "data"), num_epochs=1)
+    train(config, str(tmp_path / "run"))
+    config.num_epochs = 2
+    train(config, str(tmp_path / "run"))
+    assert capsys.readouterr().out.count("images of 6×9×1") == 2
+    recipe_kept = run.read_config(tmp_path / "run")
+    assert data.open_source(recipe_kept.data, train=False, seed=0).image_shape == (6, 9, 1)

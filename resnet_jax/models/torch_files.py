@@ -78,7 +78,8 @@ def write_weights(state: Mapping[str, np.ndarray], path: str | os.PathLike) -> N
             _write_safetensors(state, partial)
         else:
             torch = _torch(path)
-            torch.save({key: _tensor(torch, value) for key, value in state.items()}, partial)
+            with partial.open("wb") as file:  # torch's own opening raises no OSError
+                torch.save({key: _tensor(torch, value) for key, value in state.items()}, file)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from error

@@ -73,7 +73,7 @@ def make_schedule(
 
     The warm-up rises linearly and reaches the peak with its last step (Goyal et al. 2017, section 2.2). Boundaries
     count from the start of training; the cosine (Loshchilov and Hutter 2017, without restarts) and the polynomial
-    run from the end of the warm-up to the last step.
+    run from the end of the warm-up and would reach their end with the step after the last.
 
     Args:
       schedule: the fields of `FIELDS`.

@@ -211,9 +211,12 @@ def test_a_bad_file_is_named(tmp_path, suffix, damage, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_failed_save_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_failed_save_leaves_nothing_behind(tmp_path, suffix):
+    if suffix == ".pth":
+        pytest.importorskip("torch")
     with pytest.raises(UserError, match="cannot be written"):
-        save_torch(randomised(ResNet(**TINY)), tmp_path / "absent" / "weights.safetensors")
+        save_torch(randomised(ResNet(**TINY)), tmp_path / "absent" / f"weights{suffix}")
     with pytest.raises(UserError, match="unknown kind"):
         save_torch(randomised(ResNet(**TINY)), tmp_path / "weights.npz")
     assert list(tmp_path.iterdir()) == []

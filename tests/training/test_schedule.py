@@ -31,9 +31,10 @@ def test_the_warm_up_rises_linearly_and_reaches_the_peak_with_its_last_step():
     np.testing.assert_allclose(rates([24], warmup_epochs=5, warmup_factor=0.5), [0.075], rtol=1e-6)
 
 
-def test_the_cosine_runs_from_the_warm_up_to_the_last_step():
+def test_the_cosine_runs_from_the_warm_up_and_would_end_after_the_last_step():
     shape = {"name": "cosine", "num_epochs": 10, "warmup_epochs": 2}
-    np.testing.assert_allclose(rates([20, 60, 100], **shape), [0.1, 0.05, 0.0], atol=1e-8)
+    last = 0.05 * (1 + np.cos(np.pi * 79 / 80))
+    np.testing.assert_allclose(rates([20, 60, 99, 100], **shape), [0.1, 0.05, last, 0.0], atol=1e-8)
     np.testing.assert_allclose(rates([100], **shape, end_factor=0.1), [0.01], rtol=1e-6)
 
 
