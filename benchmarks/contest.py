@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.run_logs import RECIPES, load_recipe
 from resnet_jax import create_model
 from resnet_jax.config import build_model
+from resnet_jax.data.decode import cores
 
 Step = Callable[[], Any]
 
@@ -130,7 +131,7 @@ def machine(
     """What every figure depends on; the versions are those of `packages`."""
     return {
         "cpu": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "versions": versions(*packages),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "load_before": os.getloadavg()[0],

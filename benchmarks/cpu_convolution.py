@@ -2,12 +2,14 @@
 
     python -m benchmarks.cpu_convolution --output results
 
-times output, image gradient and kernel gradient of every distinct convolution apart, contestants alternating, and
-prints GFLOP/s from the least time of each; with --output it writes cpu_convolution.md there.
+times output, image gradient and kernel gradient of every distinct convolution of `cpu_training`'s networks apart,
+contestants alternating, and prints GFLOP/s from the least time of each; with --output it writes cpu_convolution.md
+there.
 """
 
 import argparse
-import os
+import math
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,65 +21,25 @@ import numpy as np
 import torch
 from jax import lax
 
-from resnet_jax.data.decode import cores
+from benchmarks.contest import machine, network
+from benchmarks.cpu_training import CASES, Case
+from benchmarks.run_logs import command_line
+from resnet_jax.allocator import keep_freed_memory
 from resnet_jax.models.convolution import conv2d
+from resnet_jax.models.counting import trace
 
-# (side, channels, features, kernel, stride), in the order of the network.
-SHAPES = {
-    "resnet18": (
-        64,
-        [
-            (28, 1, 64, 7, 2),
-            (7, 64, 64, 3, 1),
-            (7, 64, 128, 3, 2),
-            (7, 64, 128, 1, 2),
-            (4, 128, 128, 3, 1),
-            (4, 128, 256, 3, 2),
-            (4, 128, 256, 1, 2),
-            (2, 256, 256, 3, 1),
-            (2, 256, 512, 3, 2),
-            (2, 256, 512, 1, 2),
-            (1, 512, 512, 3, 1),
-        ],
-    ),
-    "resnet50": (
-        16,
-        [
-            (224, 3, 64, 7, 2),
-            (56, 64, 64, 1, 1),
-            (56, 64, 64, 3, 1),
-            (56, 64, 256, 1, 1),
-            (56, 256, 64, 1, 1),
-            (56, 256, 128, 1, 1),
-            (56, 128, 128, 3, 2),
-            (56, 256, 512, 1, 2),
-            (28, 128, 512, 1, 1),
-            (28, 512, 128, 1, 1),
-            (28, 128, 128, 3, 1),
-            (28, 256, 256, 3, 2),
-            (14, 256, 1024, 1, 1),
-            (14, 1024, 256, 1, 1),
-            (14, 256, 256, 3, 1),
-            (14, 512, 512, 3, 2),
-            (7, 512, 2048, 1, 1),
-            (7, 2048, 512, 1, 1),
-            (7, 512, 512, 3, 1),
-        ],
-    ),
-    "fashion_mnist_best": (
-        128,
-        [
-            (28, 1, 32, 3, 1),
-            (14, 32, 64, 3, 1),
-            (14, 64, 64, 3, 1),
-            (14, 64, 128, 3, 2),
-            (7, 128, 128, 3, 1),
-            (7, 128, 256, 3, 2),
-            (4, 256, 256, 3, 1),
-        ],
-    ),
-}
 OPERATIONS = ("output", "image gradient", "kernel gradient")
+
+
+def shapes(case: Case) -> list[tuple[int, ...]]:
+    """The distinct convolutions of a network in its order, each (side, channels, features, kernel, stride)."""
+    found = []
+    for layer in trace(network(case.name), case.side, case.channels).layers:
+        if layer.kind == "conv":
+            (side, _, channels), (out, _, features) = layer.inputs, layer.outputs
+            size = math.isqrt(layer.macs // (math.prod(layer.outputs) * channels))
+            found.append((side, channels, features, size, -(-side // out)))
+    return list(dict.fromkeys(found))
 
 
 def stock(images, kernel, *, strides, padding):
@@ -147,6 +109,7 @@ def measure(batch: int, shape: tuple[int, ...], rounds: int) -> dict[str, list[f
     for number in range(rounds + 1):
         for name, calls in contestants.items():
             for operation, call in enumerate(calls):
+                call()  # not timed: the threads of the one before may still be awake
                 start = time.perf_counter()
                 call()
                 if number:
@@ -156,27 +119,34 @@ def measure(batch: int, shape: tuple[int, ...], rounds: int) -> dict[str, list[f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="*", default=list(SHAPES))
+    known = [case.name for case in CASES]
+    parser.add_argument("--networks", nargs="+", default=known, choices=known)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, help="folder for the table; nothing is written without it")
     arguments = parser.parse_args()
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
+    host = machine()
     lines = [
         "# Convolutions on the CPU",
         "",
-        f"`python -m benchmarks.cpu_convolution --rounds={arguments.rounds}` on {cores()} cores,",
-        f"float32, jax {jax.__version__}, torch {torch.__version__}. GFLOP/s from the least time, padding counted as",
-        f"work: ours / XLA's own / PyTorch's. Load before the run: {os.getloadavg()[0]:.1f}.",
+        f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), load",
+        f"{host['load_before']:.1f} before the run; float32, jax {jax.__version__}, torch {torch.__version__}. GFLOP/s",
+        f"from the least time of {arguments.rounds}, padding counted as work: ours / XLA's own / PyTorch's. The",
+        "process keeps its freed memory.",
         "",
         f"| network, batch | side, channels, features, kernel, stride | {' | '.join(OPERATIONS)} |",
         "|---|---|---|---|---|",
     ]
-    for network in arguments.networks:
-        batch, shapes = SHAPES[network]
-        for shape in shapes:
-            least = measure(batch, shape, arguments.rounds)
-            work = flops(batch, shape) / 1e9
+    for case in CASES:
+        for shape in shapes(case) if case.name in arguments.networks else ():
+            least = measure(case.batch, shape, arguments.rounds)
+            work = flops(case.batch, shape) / 1e9
             cells = [" / ".join(f"{work / least[name][i]:.0f}" for name in least) for i in range(3)]
-            lines.append(f"| {network}, {batch} | {', '.join(map(str, shape))} | {' | '.join(cells)} |")
+            lines.append(
+                f"| {case.name}, {case.batch} | {', '.join(map(str, shape))} | {' | '.join(cells)} |"
+            )
             print(lines[-1], flush=True)
     if arguments.output:
         (arguments.output / "cpu_convolution.md").write_text("\n".join(lines) + "\n")

@@ -8,6 +8,7 @@ few steps of each contestant in turn; what is reported is the median over the ro
 
 import argparse
 import json
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from benchmarks import flax_resnet, our_resnet, torch_resnet
 from benchmarks.contest import alternate, draw, machine, network, ratio, speed, turn
+from benchmarks.run_logs import command_line
 from resnet_jax.allocator import keep_freed_memory
 from resnet_jax.commands.benchmark import measure_matmul
 from resnet_jax.models.summary import summarize
@@ -64,14 +66,18 @@ def measure(case: Case, rounds: int) -> dict:
         float(step())
     turns = {peer: partial(turn, step, case.steps) for peer, step in steps.items()}
     played, _ = alternate(turns, rounds)
-    image = summarize(network(case.name), case.side, case.channels).floor.flops
     return {
         "first_step_seconds": first,
         "first_loss": losses,
         "rounds": played,
         "matmul_flops": matmul,
-        "image_flops": image,
+        "image_flops": image_flops(case),
     }
+
+
+def image_flops(case: Case) -> int:
+    """Floating-point operations of training on an image, those on padding among them."""
+    return summarize(network(case.name, num_classes=case.num_classes), case.side, case.channels).floor.flops
 
 
 def summarise(case: Case, measured: dict) -> dict:
@@ -117,7 +123,7 @@ def table(host: dict, results: list[dict], command: str) -> str:
         "`fashion_mnist_best` is the network of that recipe. ResNet-18 at 28x28 ends in maps of 2x2 and 1x1, which",
         "stock XLA runs badly and where most of PyTorch's products meet padding; the others have no map below 4x4.",
         "",
-        "GFLOP/s, counted as in the papers (two a multiply-add, three times the forward pass, padding included),",
+        "GFLOP/s, counted as in the papers (two a multiply-add, padding included; the stem needs no image gradient),",
         "beside a float32 matmul of 2,048 just before. Dropping what only meets padding, and Winograd's algorithm,",
         "spare some of the counted operations.",
         "",
@@ -127,7 +133,7 @@ def table(host: dict, results: list[dict], command: str) -> str:
     for result in results:
         image, speed = result["image_flops"] / 1e9, result["images_per_second"]
         rates = " | ".join(f"{speed[peer] * image:.0f}" for peer in CONTESTANTS)
-        lines.append(f"| {result['name']} | {image:.3g} | {rates} | {result['matmul_flops'] / 1e9:.0f} |")
+        lines.append(f"| {result['name']} | {image:.3f} | {rates} | {result['matmul_flops'] / 1e9:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -137,18 +143,20 @@ def wanted(least: float | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="*", default=[case.name for case in CASES])
+    known = [case.name for case in CASES]
+    parser.add_argument("--networks", nargs="+", default=known, choices=known)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, help="folder for the tables; nothing is written without it")
     arguments = parser.parse_args()
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     host = {**machine(), "torch_threads": torch.get_num_threads()}
     results = []
     for case in CASES:
         if case.name in arguments.networks:
             results.append(summarise(case, measure(case, arguments.rounds)))
-    command = f"python -m benchmarks.cpu_training --rounds={arguments.rounds}"
-    page = table(host, results, command)
+    page = table(host, results, command_line(sys.argv))
     print(page)
     if arguments.output:
         (arguments.output / "cpu_training.md").write_text(page)

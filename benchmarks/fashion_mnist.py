@@ -48,7 +48,8 @@ def page(logs: dict[str, list[Log]]) -> str:
         "",
         "`python -m benchmarks.fashion_mnist` makes this page and the picture from the logs in",
         f"[`fashion_mnist/`](fashion_mnist). Top-1 is that of the {' or '.join(f'{n:,}' for n in test_images)} test",
-        "images after the last step, no checkpoint chosen: mean ± sample standard deviation over n seeds.",
+        "images after the last step, no checkpoint chosen: mean ± sample standard deviation over n seeds. A recipe's",
+        "header says how it was chosen, and whether test scores had a part in that.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
@@ -85,7 +86,7 @@ def row(name: str, runs: list[Log]) -> str:
         f"{header['parameters']:,}",
         f"{header['train_images']:,}",
         f"{epochs:g}",
-        mean_and_deviation([log.top1 for log in runs]),
+        run_logs.mean_and_deviation([log.top1 for log in runs]),
         str(len(runs)),
         f"{total:,.0f}",
         f"{total / epochs:,.1f} ({seconds(runs, 'steady_seconds') / epochs:,.1f})",
@@ -133,12 +134,6 @@ def environment(runs: list[Log]) -> str:
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     packages = dict.fromkeys(f"jax {log.header['versions']['jax']}" for log in runs)
     return f"{when}, {', '.join(packages)}"
-
-
-def mean_and_deviation(values: list[float]) -> str:
-    """Returns the mean and the sample standard deviation (n - 1) of scores."""
-    mean = f"{statistics.mean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
 
 
 def main() -> int:

@@ -12,7 +12,6 @@ import contextlib
 import io
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -27,6 +27,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from benchmarks import input_peers
+from benchmarks.contest import Ratio, machine
+from benchmarks.run_logs import command_line
 from resnet_jax import data
 from resnet_jax.data.decode import cores
 from resnet_jax.data.prepare import prepare
@@ -35,16 +37,17 @@ BATCH = 64
 
 
 def main() -> None:
-    arguments = parsed()
+    arguments, host = parsed(), machine(("numpy", "pillow", "simplejpeg", "grain"))
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
         paths = photographs(pathlib.Path(root), arguments.files)
         contenders = everyone(pathlib.Path(root), paths, arguments, stack)
         rates, work = rounds(contenders, arguments.images, arguments.rounds)
     rates |= in_memory(arguments.rounds)
-    report = table(rates, work, arguments) + epoch_start() + memory(arguments.batches)
+    report = table(rates, work, arguments, host) + epoch_start() + memory(arguments.batches)
     print(report)
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
         (arguments.output / "input_pipeline.md").write_text(report)
 
 
@@ -52,14 +55,22 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tensorflow_python", help="an interpreter that has TensorFlow")
     parser.add_argument("--files", type=int, default=200, help="different JPEG files")
-    parser.add_argument("--images", type=int, default=640, help="images a contender makes in one round")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=2560,
+        help=f"images a contender makes in one round, whole batches of {BATCH}",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=10_000, help="batches of the memory test")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument(
         "--output", type=pathlib.Path, help="folder for the table; nothing is written without it"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.images % BATCH:
+        parser.error(f"--images={arguments.images}: must be divisible by {BATCH}")
+    return arguments
 
 
 def photographs(root: pathlib.Path, count: int) -> list[str]:
@@ -188,13 +199,18 @@ def in_memory(count: int) -> dict[str, list[float]]:
     return rates
 
 
-def table(rates: dict[str, list[float]], work: dict[str, float], arguments: argparse.Namespace) -> str:
+def table(
+    rates: dict[str, list[float]], work: dict[str, float], arguments: argparse.Namespace, host: dict[str, Any]
+) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
     lines = [
         "# Input pipeline: images per second",
         "",
-        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {arguments.files} JPEG files of "
-        f"about 500x375, random-resized crop to 224 and flip, medians of {arguments.rounds} rounds taken in turn. "
-        "Ours flips on the device.",
+        f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), load",
+        f"{host['load_before']:.1f} before the run; {versions}; {arguments.threads} threads.",
+        f"{arguments.files} JPEG files of about 500x375, random-resized crop to 224 and flip, {arguments.images:,}",
+        f"images a turn, medians of {arguments.rounds} rounds taken in turn; ratios are the medians of the rounds'",
+        "own, with their range. Ours flips on the device.",
         "",
         "| pipeline | images/s | lowest to highest | times Pillow | times tf.data | processor ms an image |",
         "|---|---|---|---|---|---|",
@@ -202,19 +218,19 @@ def table(rates: dict[str, list[float]], work: dict[str, float], arguments: argp
     for name, found in rates.items():
         spread = f"{min(found):,.0f} to {max(found):,.0f}"
         peers = [rates.get(peer) if name in work else None for peer in ("Pillow", "tf.data")]
-        ratios = [f"{times(found, peer):.2f}" if peer else "" for peer in peers]
+        ratios = ["{:.2f} ({:.2f} to {:.2f})".format(*times(found, peer)) if peer else "" for peer in peers]
         busy = f"{work[name]:.2f}" if name in work else ""
         lines.append(
             f"| {name} | {statistics.median(found):,.0f} | {spread} | {' | '.join(ratios)} | {busy} |"
         )
     scaling = times(*(rates[f"resnet_jax, files{of}"] for of in ("", ", 1 thread")))
-    lines += ["", f"From 1 to {arguments.threads} threads: {scaling:.2f} times.", ""]
+    lines += ["", f"From 1 to {arguments.threads} threads: {scaling.median:.2f} times.", ""]
     return "\n".join(lines)
 
 
-def times(ours: list[float], theirs: list[float]) -> float:
-    """Returns the median of the rounds' ratios, which what slows a whole round leaves alone."""
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+def times(ours: list[float], theirs: list[float]) -> Ratio:
+    """Returns the rounds' ratios, which what slows a whole round leaves alone."""
+    return Ratio.of([one / other for one, other in zip(ours, theirs, strict=True)])
 
 
 def epoch_start() -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import shlex
+import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def epochs_of(records: list[Mapping[str, Any]], batch_size: int) -> list[dict[st
 
 
 def command_line(argv: list[str]) -> str:
-    """Returns a start's command as a reader would type it, in a clone: data lies in DIR, the workdir is left out."""
+    """Returns a start's command as a reader would type it, in a clone: no places of this machine, no workdir."""
     program = Path(argv[0])
     if program.name == "__main__.py":
         words = ["python", "-m", "resnet_jax"]
@@ -186,6 +187,8 @@ def command_line(argv: list[str]) -> str:
             word = f"{flag}=DIR"
         elif field == "output":
             word = f"{flag}=results"
+        elif field == "tensorflow_python":
+            word = f"{flag}=PYTHON"
         elif field == "config":
             word = f"{flag}=configs/{Path(value).name}"
         elif not equals:
@@ -245,3 +248,9 @@ def read_all(folder: Path, prefix: str = "") -> dict[str, list[Log]]:
         header, *epochs = map(json.loads, path.read_text().splitlines())
         logs.setdefault(header["name"], []).append(Log(header, epochs))
     return {name: sorted(found, key=lambda log: log.header["seed"]) for name, found in logs.items()}
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    """Returns the mean and the sample standard deviation (n - 1) of scores."""
+    mean = f"{statistics.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"

@@ -1,6 +1,7 @@
 """The contests on the CPU, on the smallest problems; no speed is asserted."""
 
 import math
+from functools import partial
 
 import jax
 import numpy as np
@@ -23,10 +24,49 @@ def test_the_work_of_a_convolution_counts_every_tap_of_every_output_pixel(batch,
     assert cpu_convolution.flops(batch, shape) == expected
 
 
+def test_the_contest_has_every_convolution_of_a_network():
+    case = cpu_training.Case("resnet50", 224, 3, 16, 1000, 1, {})
+    shapes = cpu_convolution.shapes(case)
+    assert len(shapes) == len(set(shapes)) == 23
+    assert shapes[:2] == [(224, 3, 64, 7, 2), (56, 64, 64, 1, 1)]
+    assert (14, 1024, 2048, 1, 2) in shapes
+
+
 def test_every_contestant_does_the_three_operations():
+    draws = np.random.default_rng(0)
+    images, kernel, cotangent = (
+        draws.standard_normal(shape, np.float32) for shape in ((2, 5, 5, 3), (3, 3, 3, 4), (2, 3, 3, 4))
+    )
+    keywords = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+    arrays = images, kernel, cotangent
+    ours, stock = (
+        [np.asarray(call()) for call in cpu_convolution.jax_calls(partial(function, **keywords), *arrays)]
+        for function in (cpu_convolution.conv2d, cpu_convolution.stock)
+    )
+    output, (by_image, *_), (_, by_kernel, _) = (
+        call() for call in cpu_convolution.torch_calls(*arrays, stride=2, pad=1)
+    )
+    torchs = [
+        output.numpy().transpose(0, 2, 3, 1),
+        by_image.numpy().transpose(0, 2, 3, 1),
+        by_kernel.numpy().transpose(2, 3, 1, 0),
+    ]
+    for one, other, third in zip(ours, stock, torchs, strict=True):
+        np.testing.assert_allclose(one, third, atol=1e-4)
+        np.testing.assert_allclose(other, third, atol=1e-4)
+
+
+def test_a_contest_times_all_three_operations_of_all():
     least = cpu_convolution.measure(2, (5, 3, 4, 3, 2), 1)
     assert set(least) == {"ours", "XLA", "PyTorch"}
     assert all(0 < seconds < np.inf for three in least.values() for seconds in three)
+
+
+def test_the_operations_are_those_of_the_network_that_is_trained():
+    case = cpu_training.Case("resnet18", 28, 1, 2, 10, 1, {})
+    with_ten = cpu_training.image_flops(case)
+    assert with_ten == 196_836_352
+    assert cpu_training.image_flops(case._replace(num_classes=1000)) - with_ten == 6 * 512 * 990
 
 
 @pytest.mark.parametrize("name", ["resnet18", "fashion_mnist_best"])

@@ -64,21 +64,23 @@ def test_only_a_first_start_misses_the_cache(measured):
         assert (start["misses"], start["programs"]) == (0, starts["first"][0]["programs"])
 
 
-def test_the_parts_of_a_start_add_up(measured):
+def test_the_parts_of_a_start_explain_most_of_it(measured):
     for kind in measured["starts"].values():
         for start in kind:
-            assert sum(start["parts"].values()) == pytest.approx(start["first_step_seconds"])
             assert min(start["parts"].values()) > -1e-3
+            assert start["parts"]["the rest"] < 0.4 * start["first_step_seconds"]
 
 
 def test_a_value_that_is_missed_or_not_resolved_is_said(measured):
     worse = copy.deepcopy(measured)
     worse["loop"][loop.LARGE] |= {"ratio": 1.02, "ratio_of_fastest": 1.0}
     worse["evaluation"][loop.LARGE] |= {"ratio": 1.0, "ratio_of_fastest": 1.1}
+    worse["save"] |= {"extra_seconds": 0.5, "extra_of_fastest": 0.7}
     worse["starts"]["second"][0]["misses"] = 3
     verdicts = {what: met for what, _, _, met in loop.judge(worse)}
     assert verdicts[f"loop / bare step, {loop.LARGE}"]
     assert verdicts[f"evaluation / bare inference, {loop.LARGE}"] is None
+    assert verdicts["a save's cost, of a 60 s epoch"] is None
     assert verdicts["cache misses, second start"] is False
     text = loop.page(loop.machine(), worse, "the command")
     assert "| cache misses, second start | 0 | 3 | **missed** |" in text
