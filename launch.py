@@ -101,7 +101,8 @@ def parse(argv: list[str]) -> None:
     Raises:
       UserError: a flag or a field does not exist or has an illegal value, or the recipe cannot be read.
     """
-    argv = list(argv)
+    # A shell leaves the tilde of --flag=~/path alone.
+    argv = [argument.replace("=~/", f"={Path.home()}/", 1) for argument in argv]
     if {"--help", "-help", "-h"} & set(argv):
         print(help_text())
         sys.exit()

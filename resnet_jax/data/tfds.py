@@ -136,7 +136,8 @@ def _builder(name: str, directory: str | None) -> Any:
         raise UserError(
             f"config.data.dir = {directory!r}: no prepared TFDS data set {base!r} in {root}; make one with: "
             f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{base}', data_dir='{root}', "
-            f"file_format='array_record').download_and_prepare()\""
+            f"file_format='array_record').download_and_prepare()\" (most of TFDS's own preparation needs TensorFlow; "
+            f"without it take data.name='idx', 'cifar' or 'folder', or --mode=prepare --source=imagenet_tars)"
         )
     version = name.partition(":")[2]
     fitting = [place for place in prepared if not version or place.name == version]
