@@ -65,6 +65,14 @@ def test_a_mistake_gets_one_line_and_status_1(arguments, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_tilde_after_the_equals_sign_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = error_line(
+        QUICK, "--config.data.name=idx", "--config.data.dir=~/images", f"--workdir={tmp_path / 'run'}"
+    )
+    assert str(tmp_path / "images") in line
+
+
 def test_a_recipe_that_is_no_python_gets_one_line(tmp_path):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     assert "the recipe cannot be read" in error_line(f"--config={tmp_path / 'broken.py'}")
