@@ -160,6 +160,10 @@ def find_recipe(path: str) -> str:
 
 def dispatch() -> None:
     """Runs the command that the flags ask for."""
+    if _MODE.value in ("summarize", "prepare") and parallel.is_joined():
+        raise UserError(
+            f"--mode={_MODE.value} runs in one process: start it without srun, mpirun and --coordinator"
+        )
     match _MODE.value:
         case "train":
             config = _required_config()

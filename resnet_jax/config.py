@@ -99,6 +99,8 @@ def validate(config: ConfigDict) -> None:
     flat = dict(flatten(config))
     for dotted in flat:
         field_of(dotted)
+    if absent := [dotted for dotted in _all_names() if dotted not in flat]:
+        raise UserError(f"config.{absent[0]} is missing: a recipe starts from resnet_jax.config.defaults()")
     fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
     for room, table in ROOMS.items():
         fields.check(room, config[room], table)

@@ -43,7 +43,7 @@ def explain(error: Exception) -> None:
     """Prints an error of one of several processes, ending with `LOST` where a peer is the likely cause."""
     if not jax.distributed.is_initialized():
         return
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
         # A failed collective comes before, or in the midst of, what the runtime has to say about it.
         time.sleep(_GRACE_SECONDS)
         print(f"{error}\n{LOST}", file=sys.stderr)

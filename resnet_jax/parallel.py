@@ -1,5 +1,6 @@
 """Processes, the mesh of devices, and how arrays lie on it."""
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -129,6 +130,11 @@ def is_lead() -> bool:
     return jax.process_index() == 0
 
 
+def is_joined() -> bool:
+    """Whether this process is one of several; asks for no devices, unlike `is_lead`."""
+    return jax.distributed.is_initialized()
+
+
 def describe_devices() -> str:
     """Returns what was found, for example "8 × NVIDIA H100 in 1 process"."""
     devices = jax.devices()
@@ -176,3 +182,12 @@ def lead_says(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int64(value)))
+
+
+def differing(text: str) -> list[int]:
+    """Returns the processes whose text is not process 0's, the same list in every process; a barrier."""
+    if jax.process_count() == 1:
+        return []
+    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
+    digests = multihost_utils.process_allgather(np.int32(digest))
+    return np.flatnonzero(digests != digests[0]).tolist()

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
-from resnet_jax import parallel
+from resnet_jax import data, parallel
 from resnet_jax.data.decode import cores
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
@@ -84,7 +85,7 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
         )
     try:
         return recipe.from_json(path.read_text())
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): restore it from a copy, or use another --workdir"
         ) from error
@@ -131,8 +132,36 @@ def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list
     return merged, lines
 
 
-def describe(workdir: epath.PathLike, config: ConfigDict, classes: tuple[str, ...]) -> None:
+def check_data(workdir: epath.PathLike, source: data.Source) -> None:
+    """Checks that the training images are those that the run in a workdir began with, as far as it has noted.
+
+    Raises:
+      UserError: they have other classes, or another number.
+    """
+    workdir = epath.Path(workdir)
+    classes = (workdir / "classes.txt").read_text().splitlines()
+    starts = workdir / "environment.json"
+    images = json.loads(starts.read_text())[-1].get("train_images") if starts.exists() else None
+    images = len(source) if images is None else images
+    if classes != list(source.classes) or images != len(source):
+        raise UserError(
+            f"--workdir={workdir} was trained on {images} images of {len(classes)} classes ({_ends(classes)}), which "
+            f"are not the {len(source)} of {len(source.classes)} ({_ends(source.classes)}) of {source.name} "
+            f"{source.split}: give it the data that it began with, or take another --workdir"
+        )
+
+
+def _ends(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]} .. {names[-1]}"
+
+
+def describe(workdir: epath.PathLike, config: ConfigDict, source: data.Source) -> None:
     """Writes config.json and classes.txt, and an entry of this start into environment.json.
+
+    Args:
+      workdir: of the run.
+      config: the recipe in force.
+      source: the training images.
 
     Raises:
       UserError: the directory cannot be written to.
@@ -142,9 +171,9 @@ def describe(workdir: epath.PathLike, config: ConfigDict, classes: tuple[str, ..
         workdir.mkdir(parents=True, exist_ok=True)
         starts = workdir / "environment.json"
         entries = json.loads(starts.read_text()) if starts.exists() else []
-        _replace(starts, json.dumps([*entries, _environment()], indent=2) + "\n")
+        _replace(starts, json.dumps([*entries, _environment(len(source))], indent=2) + "\n")
         _replace(workdir / "config.json", recipe.to_json(config))
-        _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in classes))
+        _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in source.classes))
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be written to ({error.strerror}): name another"
@@ -158,7 +187,7 @@ def _replace(path: epath.Path, text: str) -> None:
     new.replace(path)
 
 
-def _environment() -> dict[str, Any]:
+def _environment(train_images: int) -> dict[str, Any]:
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -167,6 +196,7 @@ def _environment() -> dict[str, Any]:
         "commit": _commit(),
         "devices": parallel.describe_devices(),
         "cores": cores(),
+        "train_images": train_images,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 

@@ -87,3 +87,11 @@ def test_the_network_follows_the_precision():
     config.precision = "bfloat16"
     model = recipe.build_model(config)
     assert (str(model.dtype), str(model.param_dtype)) == ("bfloat16", "float32")
+
+
+def test_a_recipe_that_lacks_fields_is_told_where_to_start():
+    config = recipe.defaults()
+    with config.unlocked():
+        del config.data.flip
+    with pytest.raises(UserError, match=r"config.data.flip is missing: a recipe starts from"):
+        recipe.validate(config)

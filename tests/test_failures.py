@@ -179,3 +179,23 @@ def test_images_that_are_not_square_stay_so_on_a_resume_and_in_evaluation(tmp_pa
     assert capsys.readouterr().out.count("images of 6×9×1") == 2
     recipe_kept = run.read_config(tmp_path / "run")
     assert data.open_source(recipe_kept.data, train=False, seed=0).image_shape == (6, 9, 1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "train_images"), [("zero one two three four five six seven eight ten", 64), (None, 80)]
+)
+def test_a_resume_on_other_data_is_refused(tmp_path, classes, train_images):
+    fabricate.idx_directory(tmp_path / "data", train=64, test=15)
+    config = settings(data__name="idx", data__dir=str(tmp_path / "data"), num_epochs=1)
+    train(config, str(tmp_path / "run"))
+    config.num_epochs = 2
+    fabricate.idx_directory(tmp_path / "data", train=train_images, test=15)
+    if classes:
+        (tmp_path / "data" / "classes.txt").write_text(classes.replace(" ", "\n") + "\n")
+    with pytest.raises(UserError, match=f"which are not the {train_images} of 10 "):
+        train(config, str(tmp_path / "run"))
+
+
+def test_scoring_what_is_trained_on_is_said(tmp_path, capsys):
+    train(settings(data__eval_split="train[90%:]", num_epochs=0.1), str(tmp_path))
+    assert "train[90%:] is scored and train trained on" in capsys.readouterr().out

@@ -167,6 +167,31 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_process_goes
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), ended, straight)
 
 
+def test_processes_that_do_not_have_the_same_data_are_told_before_anything_is_trained(tmp_path):
+    port = free_port()
+    pair = [
+        start(
+            ["launch.py"],
+            *RECIPE,
+            f"--config.data.eval_split=test[:{300 + number}]",
+            f"--workdir={tmp_path}",
+            *by_flags(number, port=port),
+        )
+        for number in range(2)
+    ]
+    for _, errors in [finish(process, status=1) for process in pair]:
+        assert "error: processes 1 have another recipe or other data than process 0" in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_runs_in_one_process_says_so(tmp_path):
+    port = free_port()
+    flags = ("--mode=prepare", f"--output_dir={tmp_path}")
+    pair = [start(["launch.py"], *flags, *by_flags(number, port=port)) for number in range(2)]
+    for _, errors in [finish(process, status=1) for process in pair]:
+        assert "--mode=prepare runs in one process" in errors
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, victim):
     port = free_port()

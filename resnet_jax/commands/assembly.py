@@ -21,6 +21,8 @@ from resnet_jax.training.loss import LOSSES, make_loss
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import make_eval_step, make_train_step
 
+OWN_TO_A_PROCESS = {"data.dir", "data.num_threads", "data.prefetch"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
@@ -93,6 +95,7 @@ def assemble(config: ConfigDict, say: Callable[[str], None] | None = None) -> Pa
     mesh = parallel.make_mesh()
     _check_batch(config, mesh.size)
     train_loader, eval_loader = (make_loader(config, mesh, train=train, say=say) for train in (True, False))
+    check_processes(config, train_loader.source, eval_loader.source)
     config = resolve(config, train_loader)
     total_steps = round(config.num_epochs * len(train_loader))
     if total_steps < 1:
@@ -207,6 +210,23 @@ def resolve(config: ConfigDict, loader: data.Loader) -> ConfigDict:
     if config.data.mean is None:
         config.data.mean, config.data.std = loader.source.moments()
     return config
+
+
+def check_processes(config: ConfigDict, *sources: data.Source) -> None:
+    """Checks that all processes have one recipe and one data set, wherever it lies for each of them; a barrier.
+
+    Raises:
+      UserError: one has another than process 0; in every process.
+    """
+    fields = {name: value for name, value in recipe.flatten(config) if name not in OWN_TO_A_PROCESS}
+    described = [(source.split, len(source), source.classes) for source in sources]
+    if others := parallel.differing(repr((fields, described))):
+        raise UserError(
+            f"processes {', '.join(map(str, others))} have another recipe or other data than process 0: give all the "
+            f"same command, and the same files in config.data.dir (here {config.data.dir!r}: "
+            + ", ".join(f"{len(source)} {source.split} images" for source in sources)
+            + ")"
+        )
 
 
 def _check_batch(config: ConfigDict, devices: int) -> None:

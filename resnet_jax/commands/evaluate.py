@@ -3,7 +3,7 @@
 import json
 
 from resnet_jax import data, parallel, run
-from resnet_jax.commands import assembly
+from resnet_jax.commands import assembly, fit
 from resnet_jax.errors import UserError
 from resnet_jax.training.display import Display
 from resnet_jax.training.evaluation import evaluate as score
@@ -34,7 +34,8 @@ def evaluate(
     mesh = parallel.make_mesh()
     display = Display(silent=not parallel.is_lead())
     model, variables, description = run.restore(workdir, which, mesh=mesh)
-    loader = assembly.make_loader(config, mesh, train=False, say=display.say)
+    loader = assembly.make_loader(config, mesh, train=False, say=display.warn)
+    assembly.check_processes(config, loader.source)
     if tuple(loader.source.classes) != description.classes:
         raise UserError(
             f"--workdir={workdir} was trained on {len(description.classes)} classes that are not the "
@@ -45,7 +46,8 @@ def evaluate(
         display.start(f"evaluating step {description.step}", len(loader.source), unit="image")
         step = assembly.eval_step(config, model, loader, mesh)
         # A signal ends the process at once: there is nothing to save, so no wish to stop can come back.
-        means, _ = score(step, variables, feed, Wishes(interrupts, mesh), display.tick)
+        with fit.explaining(lambda: fit.evaluation_out_of_memory("--batch_size", loader.batch_size)):
+            means, _ = score(step, variables, feed, Wishes(interrupts, mesh), display.tick)
         display.stop()
     record = {
         "split": loader.source.split,

@@ -91,3 +91,10 @@ def _fits(parts: Parts, accumulate_steps: int, shapes: Any) -> bool:
         return False
     limit = device_gib()
     return limit is None or needed_gib(compiled) <= limit
+
+
+def evaluation_out_of_memory(where: str, batch_size: int) -> UserError:
+    """Returns the error of an evaluation step that does not fit; `where` names the flag or the field."""
+    return UserError(
+        f"{where} = {batch_size}: an evaluation step does not fit into a device's memory; halve it"
+    )

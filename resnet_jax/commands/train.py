@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from resnet_jax import data, parallel, run
 from resnet_jax.commands import fit
 from resnet_jax.commands.assembly import Parts, assemble, prepare_runtime
-from resnet_jax.errors import UserError
 from resnet_jax.models.summary import summarize
 from resnet_jax.training import schedule
 from resnet_jax.training.checkpoint import Notes
@@ -51,7 +50,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
     prepare_runtime(config)
     display = Display(silent=not parallel.is_lead())
     with Interrupts(silent=not parallel.is_lead()) as interrupts:
-        parts = assemble(config, display.say)
+        parts = assemble(config, display.warn)
         checkpoints = run.open_checkpoints(workdir, parts.config, say=display.say)
         step = checkpoints.newest_sound()
         notes = None if step is None else checkpoints.notes(step)
@@ -59,8 +58,10 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             display.say(f"{workdir} is finished: {step} steps, {_say_scores(notes.scores)}; nothing to do")
             checkpoints.close()
             return
+        if notes is not None:
+            run.check_data(workdir, parts.train_loader.source)
         if parallel.is_lead():
-            run.describe(workdir, parts.config, parts.train_loader.source.classes)
+            run.describe(workdir, parts.config, parts.train_loader.source)
         state = parts.create_state()
         if notes is not None:
             state = checkpoints.restore(step, state)
@@ -68,7 +69,7 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
         with goodput.spent("compiling"):
             programs = _compile(parts, state, wishes, interrupts)
         display.table(_introduction(parts, programs, workdir))
-        for line in [*changes, *schedule.warnings(parts.config.schedule, parts.config.num_epochs)]:
+        for line in [*changes, *_warnings(parts)]:
             display.say(line)
         if notes is not None:
             display.say(f"going on from step {step} (epoch {parts.plan.epoch(step):g})")
@@ -94,6 +95,15 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             for opened in (checkpoints, logbook, parts.train_loader, parts.eval_loader):
                 opened.close()
             display.say(goodput.line())
+
+
+def _warnings(parts: Parts) -> list[str]:
+    """Returns a line for everything in the recipe that is allowed and seldom meant."""
+    trained, scored = parts.train_loader.source.split, parts.eval_loader.source.split
+    lines = schedule.warnings(parts.config.schedule, parts.config.num_epochs)
+    if data.splits.overlap(trained, scored):
+        lines.append(f"{scored} is scored and {trained} trained on: the scores say nothing of other images")
+    return lines
 
 
 def _open_logbook(workdir: str, notes: Notes | None, display: Display) -> Logbook:
@@ -139,16 +149,10 @@ def _compile(parts: Parts, state: TrainState, wishes: Wishes, interrupts: Interr
     limit = fit.device_gib()
     if limit is not None and fit.needed_gib(train_step) > limit:
         raise fit.out_of_memory(parts, shapes)
-    with fit.explaining(lambda: _eval_out_of_memory(parts)):
+    eval_batch_size = parts.eval_loader.batch_size
+    with fit.explaining(lambda: fit.evaluation_out_of_memory("config.eval_batch_size", eval_batch_size)):
         eval_step = interrupts.patiently(compile_eval_step)
     return Programs(train_step, eval_step, shapes, time.monotonic() - began)
-
-
-def _eval_out_of_memory(parts: Parts) -> UserError:
-    return UserError(
-        f"config.eval_batch_size = {parts.eval_loader.batch_size}: an evaluation step does not fit into a device's "
-        "memory; halve it"
-    )
 
 
 def _introduction(parts: Parts, programs: Programs, workdir: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from resnet_jax.data.feed import Feed
 from resnet_jax.data.grid import save_grid
 from resnet_jax.data.loader import Loader
 from resnet_jax.data.settings import FIELDS, check, check_is_mounted
-from resnet_jax.data.source import ArraySource, Source
+from resnet_jax.data.source import IN_MEMORY_BYTES, ArraySource, Source
 
 __all__ = [
     "FIELDS",
@@ -47,7 +47,7 @@ def open_source(config: Any, train: bool, seed: int) -> Source:
       The source; where the split has bounds, such as "train[:90%]", that part of it.
 
     Raises:
-      UserError: the data is missing or broken, or the split does not exist or is empty.
+      UserError: the data is missing or broken, or the split does not exist.
     """
     names.check(config.name, config.dir)
     text = config.train_split if train else config.eval_split
@@ -56,6 +56,7 @@ def open_source(config: Any, train: bool, seed: int) -> Source:
     source = _OPENERS.get(config.name, tfds.open_split)(config, part and part.name, train)
     if part and str(part) != part.name:
         source = source.part(*part.bounds(len(source)), str(part))
-    if isinstance(source, ArraySource) and config.image_size:
-        source = source.resized(config.image_size)
+    size, crops = config.image_size, train and config.random_resized_crop
+    if isinstance(source, ArraySource) and size and not crops and source.bytes_at(size) <= IN_MEMORY_BYTES:
+        source = source.resized(size)
     return source

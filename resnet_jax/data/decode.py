@@ -84,6 +84,7 @@ def part(
     where: str,
     finest: float = 1.0,
     smooth_chroma: bool = True,
+    channels: int = 3,
 ) -> np.ndarray:
     """Decodes the part of an image that `choose` names and resizes it to a square.
 
@@ -95,16 +96,17 @@ def part(
       finest: JPEG may be decoded at half, a quarter or an eighth of its size (libjpeg's scaled inverse DCT)
         as long as the part stays at least `finest` times `size`.
       smooth_chroma: False lets JPEG's subsampled colour be repeated instead of interpolated, which is faster.
+      channels: 3 for RGB, 1 for grey; of encoded images.
 
     Returns:
-      uint8 [size, size, 3], or of the pixels' own channels where pixels were given.
+      uint8 [size, size, channels], or of the pixels' own channels where pixels were given.
 
     Raises:
       CorruptImageError: the bytes are no image.
     """
     if isinstance(encoded, np.ndarray):
         return resize.resized(encoded, choose(*encoded.shape[:2]), size)
-    head = _fast_header(encoded)
+    head = _fast_header(encoded) if channels == 3 else None
     if head:
         top, left, height, width = choose(head.height, head.width)
         reduction = _reduction(min(height, width), size * finest)
@@ -112,7 +114,7 @@ def part(
         pixels = jpeg.rows(encoded, head, stop, reduction, smooth_chroma)
         if pixels is not None:
             return resize.resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
-    pixels = _array(_open(encoded, "RGB", where))
+    pixels = _array(_open(encoded, "RGB" if channels == 3 else "L", where))
     return resize.resized(pixels, choose(*pixels.shape[:2]), size)
 
 

@@ -71,7 +71,8 @@ class Loader:
         if lacking := source.lacking_classes():
             raise UserError(
                 f"config.data: the files of {source.name} lie class by class, and {source.split} lacks {lacking} "
-                f"classes altogether; hold out a share of each class with data.eval_fraction"
+                f"classes altogether; hold out a share of each class of one folder (data.dir=DIR/train) with "
+                f"data.eval_fraction"
             )
         if train and len(source) < batch_size:
             raise UserError(
@@ -88,8 +89,10 @@ class Loader:
         encoded = source.image_shape is None
         crops = encoded if config.random_resized_crop is None else config.random_resized_crop
         self._crops = train and crops
-        self._in_memory = hasattr(source, "take") and not (train and config.random_resized_crop)
         self.image_shape = self._shape()
+        self._in_memory = (
+            hasattr(source, "take") and not self._crops and source.image_shape == self.image_shape
+        )
         # Bound once: a config's fields are slow to read.
         self._random_part = functools.partial(
             geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
@@ -230,8 +233,8 @@ class Loader:
         size, where = self.image_shape[0], self.source.where(place)
         if self._crops:
             choose = functools.partial(self._random_part, seed=self.seed, epoch=epoch, index=place)
-            return decode.part(image, size, choose, where, smooth_chroma=False)
+            return decode.part(image, size, choose, where, smooth_chroma=False, channels=self.image_shape[2])
         if self.source.image_shape is not None and tuple(self.source.image_shape) == self.image_shape:
             return decode.whole(image, self.image_shape, where)
         # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
-        return decode.part(image, size, self._central_part, where, finest=2.0)
+        return decode.part(image, size, self._central_part, where, finest=2.0, channels=self.image_shape[2])

@@ -14,6 +14,9 @@ from resnet_jax.errors import UserError
 # references use them (pytorch/vision, references/classification/presets.py).
 IMAGENET_MOMENTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
+# Sets whose decoded images take no more than this are decoded, or resized, once and kept.
+IN_MEMORY_BYTES = 1 << 30
+
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -150,12 +153,18 @@ class ArraySource(Source):
         images, labels = self.images[start:stop], self.labels[start:stop]
         return ArraySource(self.name, split, self.classes, images, labels, self._measure)
 
+    def bytes_at(self, size: int) -> int:
+        """Returns the bytes that the images take when each is size x size."""
+        return len(self) * size**2 * self.image_shape[2]
+
     def resized(self, size: int) -> "ArraySource":
         """Returns the same examples with images of size x size; short sides are resized, centres cropped."""
         if self.image_shape[:2] == (size, size):
             return self
         choose = functools.partial(geometry.central_part, size=size, share=1.0)
-        images = np.stack([decode.part(image, size, choose, self.name) for image in self.images])
+        images = np.empty((len(self), size, size, self.image_shape[2]), np.uint8)
+        for place, image in enumerate(self.images):
+            images[place] = decode.part(image, size, choose, self.name)
         return ArraySource(self.name, self.split, self.classes, images, self.labels, self._measure)
 
 

@@ -48,6 +48,12 @@ def parse(text: str, field: str) -> Part:
     return Part(*match.group("name", "low", "high"))
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two splits, as written, are sure to share examples: they are one, or either holds the other whole."""
+    parts = parse(one, "train_split"), parse(other, "eval_split")
+    return parts[0].name == parts[1].name and (one == other or any(str(part) == part.name for part in parts))
+
+
 def absent(field: str, name: str, known: list[str], where: str) -> UserError:
     """Returns the error for a split that `where` does not have."""
     hint = nearest(name, known) or f"it has {', '.join(sorted(known)[:12])}"

@@ -11,12 +11,10 @@ import numpy as np
 
 from resnet_jax.data import decode, imagenet, splits
 from resnet_jax.data.records import ArrayRecordShard, Records
-from resnet_jax.data.source import ArraySource, Example, Moments, Source, check_labels, measure
+from resnet_jax.data.source import IN_MEMORY_BYTES, ArraySource, Example, Moments, Source, measure
 from resnet_jax.data.tfrecord import TfrecordShard
 from resnet_jax.errors import UserError
 
-# Sets whose decoded images take no more than this are decoded once and kept.
-_IN_MEMORY_BYTES = 1 << 30
 _OPENERS = {"array_record": ArrayRecordShard, "tfrecord": TfrecordShard}
 
 
@@ -54,7 +52,7 @@ class TfdsSource(Source):
                 f"{self.where(place)}: is no valid example ({reason}); copy the shard again"
             ) from error
         if not 0 <= label < len(self.classes):
-            check_labels(np.array([label]), len(self.classes), self.where(place))
+            raise UserError(f"{self.where(place)}: label {label} is outside 0..{len(self.classes) - 1}")
         return Example(image, label)
 
     def where(self, place: int) -> str:
@@ -86,12 +84,13 @@ def open_split(config, split: str | None, train: bool) -> Source:
     if name is None:
         raise UserError(
             f"config.data.{field} = None: {config.name} has no split {' or '.join(defaults)}; it has "
-            f"{', '.join(known)}; name one or a part of one, such as '{known[0]}[90%:]'"
+            f"{', '.join(known)}; name parts that do not overlap, such as data.train_split='{known[0]}[:90%]' and "
+            f"data.eval_split='{known[0]}[90%:]'"
         )
     if name not in known:
         raise splits.absent(field, name, known, f"{builder.info.full_name} ({builder.data_path})")
     source = TfdsSource(config.name, name, builder)
-    if source.image_shape is None or len(source) * math.prod(source.image_shape) > _IN_MEMORY_BYTES:
+    if source.image_shape is None or len(source) * math.prod(source.image_shape) > IN_MEMORY_BYTES:
         return source
     return _in_memory(source, builder, config.num_threads)
 
@@ -139,6 +138,12 @@ def _builder(name: str, directory: str | None) -> Any:
             f"file_format='array_record').download_and_prepare()\" (most of TFDS's own preparation needs TensorFlow; "
             f"without it take data.name='idx', 'cifar' or 'folder', or --mode=prepare --source=imagenet_tars)"
         )
+    variants = sorted({place.parent.name for place in prepared})
+    if len(variants) > 1:
+        raise UserError(
+            f"config.data.name = {name!r}: {root} has several of it; name one, such as {base}/{variants[0]} "
+            f"({', '.join(variants)})"
+        )
     version = name.partition(":")[2]
     fitting = [place for place in prepared if not version or place.name == version]
     if not fitting:
@@ -158,7 +163,8 @@ def _builder(name: str, directory: str | None) -> Any:
 def _is_prepared(place: pathlib.Path, base: str) -> bool:
     if not (place / "dataset_info.json").is_file() or not re.fullmatch(r"\d+\.\d+\.\d+", place.name):
         return False
-    return tuple(base.split("/")) in (place.parts[-2:-1], place.parts[-3:-1])
+    # A set with variants lies in base/variant/version, and may be asked for without the variant.
+    return tuple(base.split("/")) in (place.parts[-2:-1], place.parts[-3:-1], place.parts[-3:-2])
 
 
 def _version(place: pathlib.Path) -> tuple[int, ...]:

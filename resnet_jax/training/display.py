@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 30
@@ -27,6 +28,13 @@ class Display:
         if not self._silent:
             tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
+
+    def warn(self, line: str) -> None:
+        """Says what only this process has found; a silent one says it on standard error, with its number."""
+        if self._silent:
+            print(f"process {jax.process_index()}: {line}", file=sys.stderr, flush=True)
+        else:
+            self.say(line)
 
     def table(self, rows: Mapping[str, str]) -> None:
         """Prints names and values in two columns."""

@@ -301,15 +301,38 @@ def test_batch_memory_is_used_again_but_never_while_held(imagenet):
     assert batches[0]["image"].ctypes.data in places
 
 
-def test_images_in_memory_can_be_cropped_at_random():
-    first, second = (loader(True, 16, random_resized_crop=True, image_size=12)[number] for number in (0, 90))
+def test_images_in_memory_are_cropped_at_random_anew_in_each_epoch_from_the_whole_image():
+    batches = loader(True, 16, random_resized_crop=True, image_size=12)
+    assert batches.source.image_shape == (8, 8, 1)
+    first = batches[0]
     assert first["image"].shape == (16, 12, 12, 1)
-    place = (
-        int(np.flatnonzero(second["index"] == first["index"][0])[0])
-        if first["index"][0] in second["index"]
-        else 0
+    again = next(
+        batch["image"][batch["index"] == first["index"][0]]
+        for batch in map(batches.__getitem__, range(len(batches), 2 * len(batches)))
+        if first["index"][0] in batch["index"]
     )
-    assert not np.array_equal(first["image"][0], second["image"][place])
+    assert not np.array_equal(first["image"][0], again[0])
+
+
+def test_images_too_many_to_keep_resized_are_resized_batch_by_batch(monkeypatch):
+    whole = loader(False, 16, image_size=12)[1]
+    monkeypatch.setattr("resnet_jax.data.IN_MEMORY_BYTES", 1000)
+    streamed = loader(False, 16, image_size=12)
+    assert streamed.source.image_shape == (8, 8, 1)
+    assert np.array_equal(streamed[1]["image"], whole["image"])
+
+
+def test_grey_encoded_images_of_one_size_are_cropped_grey(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnet_jax.data.tfds.IN_MEMORY_BYTES", 100)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
+    examples = [(fabricate.encoded(image, "PNG"), label % 3) for label, image in enumerate(pixels)]
+    fabricate.tfds_directory(
+        tmp_path, {"train": examples}, name="x", classes=["a", "b", "c"], shape=(8, 8, 1)
+    )
+    for changes in ({"image_size": 4}, {"random_resized_crop": True}):
+        batch = loader(True, 4, name="x", dir=str(tmp_path), **changes)[0]
+        assert batch["image"].shape == (4, *2 * (changes.get("image_size", 8),), 1)
+        assert batch["image"].std() > 10
 
 
 def test_a_large_set_of_one_image_size_is_streamed(tmp_path, monkeypatch):
@@ -318,6 +341,6 @@ def test_a_large_set_of_one_image_size_is_streamed(tmp_path, monkeypatch):
     fabricate.tfds_directory(
         tmp_path, {"train": examples}, name="x", classes=["a", "b", "c"], shape=(6, 7, 3)
     )
-    monkeypatch.setattr("resnet_jax.data.tfds._IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("resnet_jax.data.tfds.IN_MEMORY_BYTES", 100)
     batch = loader(True, 5, name="x", dir=str(tmp_path))[0]
     assert np.array_equal(batch["image"], pixels[batch["index"]])

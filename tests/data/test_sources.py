@@ -201,8 +201,28 @@ def test_synthetic_needs_no_disk_and_is_learnable():
         assert distances.argmin() == evaluation[place].label
 
 
-def test_images_in_memory_are_resized_when_asked():
-    assert opened(image_size=12).images.shape == (1442, 12, 12, 1)
+def test_images_in_memory_are_resized_when_asked_each_its_own():
+    images = opened(image_size=12).images
+    assert images.shape == (1442, 12, 12, 1)
+    small, original = images.mean((1, 2, 3)), opened().images.mean((1, 2, 3))
+    assert np.corrcoef(small, original)[0, 1] > 0.99
+
+
+def test_an_empty_part_is_no_reason_to_stumble_over_its_size():
+    assert len(opened(False, eval_split="test[500:]", image_size=16)) == 0
+
+
+@pytest.mark.parametrize(
+    ("trained", "scored", "shared"),
+    [
+        ("train", "test", False),
+        ("train", "train[90%:]", True),
+        ("train[:90%]", "train[90%:]", False),
+        ("train[:90%]", "train[:90%]", True),
+    ],
+)
+def test_images_that_are_trained_on_and_scored_are_noticed(trained, scored, shared):
+    assert splits.overlap(trained, scored) == shared
 
 
 @pytest.mark.parametrize(
