@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from resnet_jax import data
 from resnet_jax.data import tars
+from resnet_jax.data.decode import CorruptImageError
 from resnet_jax.data.prepare import prepare as pack
 from resnet_jax.errors import UserError
 
@@ -51,6 +52,8 @@ def prepare(
     fault = data.FIELDS["eval_fraction"].fault(eval_fraction)
     if fault:
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
+    if data_dir is None and name in ("folder", "shards", TARS):
+        raise UserError(f"--data_dir is missing: name the directory of --source={name}")
     data.check_is_mounted("--data_dir", data_dir)
     data.check_is_mounted("--output_dir", output_dir)
     sources = {}
@@ -64,19 +67,22 @@ def prepare(
         sources[whole] = source
     total = sum(map(len, sources.values()))
     with tqdm(total=total, unit=" images", smoothing=0) as bar:
-        counts = pack(
-            sources,
-            pathlib.Path(output_dir),
-            short_side=short_side,
-            quality=quality,
-            shard_examples=shard_examples,
-            num_threads=num_threads,
-            origin={
-                "data_dir": data_dir and str(pathlib.Path(data_dir).expanduser().resolve()),
-                "eval_fraction": eval_fraction,
-            },
-            advance=bar.update,
-        )
+        try:
+            counts = pack(
+                sources,
+                pathlib.Path(output_dir),
+                short_side=short_side,
+                quality=quality,
+                shard_examples=shard_examples,
+                num_threads=num_threads,
+                origin={
+                    "data_dir": data_dir and str(pathlib.Path(data_dir).expanduser().resolve()),
+                    "eval_fraction": eval_fraction,
+                },
+                advance=bar.update,
+            )
+        except CorruptImageError as error:
+            raise UserError(f"{error.fault}; replace or remove it, and run the same command again") from error
     held = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}")
 

@@ -101,8 +101,7 @@ def _plan(
     for split, source in sources.items():
         if source.image_shape is not None:
             raise UserError(
-                f"config.data.name = {source.name!r}: its {split} images are pixels in memory and need "
-                f"no shards"
+                f"config.data.name = {source.name!r}: its {split} images all have one size and need no shards"
             )
     classes = {source.classes for source in sources.values()}
     if len(classes) != 1:
@@ -122,9 +121,12 @@ def _plan(
 def _adopt(output: pathlib.Path, plan: dict[str, Any]) -> None:
     path = output / _PLAN
     if not path.is_file():
-        path.write_text(json.dumps(plan))
+        _replace_text(path, json.dumps(plan))
         return
-    found = json.loads(path.read_text())
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}); empty the directory and prepare again") from error
     different = [field for field in plan if plan[field] != found.get(field)]
     if different:
         field = different[0]
@@ -227,7 +229,12 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
             )
     described = {field: plan[field] for field in ("format", "source", "short_side", "quality", "classes")}
     described["splits"] = {
-        split: {"examples": len(source), "shards": notes[split]} for split, source in sources.items()
+        split: {
+            "examples": len(source),
+            "lacking_classes": source.lacking_classes(),
+            "shards": notes[split],
+        }
+        for split, source in sources.items()
     }
     _replace_text(output / shards.INDEX, json.dumps(described, indent=1))
     return plan["examples"]

@@ -36,6 +36,7 @@ class ShardSource(Source):
 
     def __init__(self, directory: pathlib.Path, split: str, index: dict[str, Any]):
         self.name, self.split, self.classes = "shards", split, tuple(index["classes"])
+        self._lacking = index["splits"][split].get("lacking_classes", 0)
         shards = index["splits"][split]["shards"]
         paths = [directory / shard["file"] for shard in shards]
         for path, shard in zip(paths, shards, strict=True):
@@ -58,6 +59,9 @@ class ShardSource(Source):
 
     def where(self, place: int) -> str:
         return self._records.where(place)
+
+    def lacking_classes(self) -> int:
+        return self._lacking
 
 
 def open_split(config, split: str | None, train: bool) -> ShardSource:

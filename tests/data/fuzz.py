@@ -23,8 +23,6 @@ from resnet_jax.data.records import ArrayRecordShard, Records
 
 LIMIT = 4 << 30
 SLOW = 20.0
-# EXIF orientation 6 in a big-endian directory of one entry.
-ROTATED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
 
 def mutated(whole: bytes, draws: np.random.Generator, other: bytes) -> bytes:

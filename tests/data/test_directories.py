@@ -383,7 +383,7 @@ def test_the_command_prepares_parts_of_a_tfds_set(tmp_path, capsys):
     assert content(opened(name="shards", dir=tmp_path / "o")) == whole[:5]
     with pytest.raises(UserError, match="--quality=0"):
         command.prepare("folder", None, "x", quality=0)
-    with pytest.raises(UserError, match="pixels in memory"):
+    with pytest.raises(UserError, match="all have one size and need no shards"):
         command.prepare("digits", None, str(tmp_path / "x"))
 
 
@@ -459,3 +459,36 @@ def test_threads_may_share_a_source(tree, tmp_path):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_shards_of_a_part_that_lacks_whole_classes_remember_it(tree, tmp_path):
+    command.prepare("folder", str(tree), str(tmp_path / "shards"), splits=["train[:50%]", "val"])
+    config = settings(name="shards", dir=str(tmp_path / "shards"))
+    assert [data.open_source(config, train, 0).lacking_classes() for train in (True, False)] == [1, 0]
+
+
+def test_a_plan_that_was_cut_short_is_told(tree, tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "plan.json").write_text("")
+    with pytest.raises(UserError, match=r"plan.json: is damaged .* empty the directory"):
+        command.prepare("folder", str(tree), str(tmp_path / "shards"))
+
+
+def test_preparing_asks_for_its_directory_by_its_flag(tmp_path):
+    with pytest.raises(UserError, match="--data_dir is missing"):
+        command.prepare("folder", None, str(tmp_path / "shards"))
+
+
+def test_a_corrupt_image_is_not_to_be_skipped_in_preparing(tree, tmp_path):
+    (tree / "train" / "a" / "image_0001.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"image_0001.jpg.* replace or remove it"):
+        command.prepare("folder", str(tree), str(tmp_path / "shards"), short_side=16)
+
+
+def test_a_tfds_set_with_variants_is_found_by_its_plain_name(tmp_path):
+    examples = {"train": [(fabricate.jpeg(0), 0)], "test": [(fabricate.jpeg(1), 1)]}
+    fabricate.tfds_directory(tmp_path, examples, name="eurosat/rgb", classes=["a", "b"])
+    assert len(opened(name="eurosat", dir=tmp_path)) == 1
+    fabricate.tfds_directory(tmp_path, examples, name="eurosat/all", classes=["a", "b"])
+    with pytest.raises(UserError, match=r"several of it; name one, such as eurosat/all \(all, rgb\)"):
+        opened(name="eurosat", dir=tmp_path)
