@@ -4,6 +4,7 @@ The verb is `--mode`; training is the default. Any field of a recipe can be over
 `--config.batch_size=512` or `--config.model.name=resnet18`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -80,7 +81,14 @@ def main(argv: list[str]) -> int:
     """Parses the command line, runs the command, and returns the exit status."""
     try:
         parse(argv)
-        parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        processes = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+        if _MODE.value in ("summarize", "prepare"):
+            if any(value is not None for value in processes) or parallel.cluster() in ("slurm", "ompi"):
+                raise UserError(
+                    f"--mode={_MODE.value} runs in one process: start it once, without srun, mpirun and --coordinator"
+                )
+        else:
+            parallel.start_processes(*processes)
         dispatch()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,7 +110,8 @@ def parse(argv: list[str]) -> None:
       UserError: a flag or a field does not exist or has an illegal value, or the recipe cannot be read.
     """
     # A shell leaves the tilde of --flag=~/path alone.
-    argv = [argument.replace("=~/", f"={Path.home()}/", 1) for argument in argv]
+    words = (argument.partition("=") for argument in argv)
+    argv = [name + equals + os.path.expanduser(value) for name, equals, value in words]
     if {"--help", "-help", "-h"} & set(argv):
         print(help_text())
         sys.exit()
@@ -160,10 +169,6 @@ def find_recipe(path: str) -> str:
 
 def dispatch() -> None:
     """Runs the command that the flags ask for."""
-    if _MODE.value in ("summarize", "prepare") and parallel.is_joined():
-        raise UserError(
-            f"--mode={_MODE.value} runs in one process: start it without srun, mpirun and --coordinator"
-        )
     match _MODE.value:
         case "train":
             config = _required_config()

@@ -179,21 +179,15 @@ def command_line(argv: list[str]) -> str:
     rest = iter(argv[1:])
     for word in rest:
         flag, equals, value = word.partition("=")
-        value = value if equals else next(rest, "")
         field = flag.lstrip("-")
-        if field == "workdir":
-            continue
-        if field == "config.data.dir":
-            word = f"{flag}=DIR"
-        elif field == "output":
-            word = f"{flag}=results"
-        elif field == "tensorflow_python":
-            word = f"{flag}=PYTHON"
-        elif field == "config":
-            word = f"{flag}=configs/{Path(value).name}"
-        elif not equals:
-            word = f"{flag}={value}"
-        words.append(shlex.quote(word) if "[" in word else word)
+        places = {"config.data.dir": "DIR", "output": "results", "tensorflow_python": "PYTHON"}
+        if field in ("workdir", "config", *places):
+            value = value if equals else next(rest, "")
+            word = f"{flag}=" + (places.get(field) or f"configs/{Path(value).name}")
+        elif field.startswith("config.") and not equals:
+            word = f"{flag}={next(rest, '')}"
+        if field != "workdir":
+            words.append(shlex.quote(word) if "[" in word else word)
     return " ".join(words)
 
 

@@ -87,7 +87,7 @@ def page(ours: dict[str, list[Log]], peers: dict[str, list[Log]]) -> str:
         "are not in them. Medians over n seeds; in brackets, images/s at the median step. The runs were made one after",
         "the other, so the machine's drift is in the comparison, as the range over the epochs shows:",
         "[cpu_training.md](cpu_training.md) has training steps in turns. A target that lies among the final scores of",
-        "the seeds is reached by some and missed by others: what that says of a framework is nothing.",
+        "the seeds is reached by some and missed by others, which says nothing of a framework.",
         "",
         "PyTorch trains the same net (channels_last, float32, eager) from the same initial parameters on the same",
         "batches, with the same augmentation (its own draws), schedule and loss; it makes its batches between the",

@@ -6,8 +6,7 @@ DIR holds the published IDX files. 48,000 training images (a fifth is held out a
 five epochs, no augmentation, no schedule.
 
 Expected: 0.8954 ± 0.0065 test top-1 (seeds 0, 1 and 2); the tutorial reports 0.8917, after 1,687 to 1,952 s an epoch
-on its CPU. Cost: 5 × 48,000 images, 149 s an epoch on two shared CPU cores (83 s at
-the median step).
+on its CPU. Cost: 5 × 48,000 images, 149 s an epoch on two shared CPU cores (83 s at the median step).
 """
 
 from resnet_jax.config import defaults

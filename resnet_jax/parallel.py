@@ -83,10 +83,9 @@ def _arguments(
     launcher, local = cluster(), {}
     if coordinator is not None and (num_processes, process_id) == (None, None) and launcher in _LAUNCHERS:
         num_processes, process_id, local_id = (int(os.environ[name]) for name in _LAUNCHERS[launcher][:3])
-        gpus = _gpus_of_the_only_task_on_this_node() if launcher == "slurm" else []
-        local = {
-            "local_device_ids": gpus or [local_id]
-        }  # one GPU a process, as JAX has it under these launchers
+        # All GPUs for a task alone on its node, else one a process, as JAX has it under these launchers.
+        alone = _gpus_of_the_only_task_on_this_node() if launcher == "slurm" else []
+        local = {"local_device_ids": alone or [local_id]}
     given = (coordinator, num_processes, process_id)
     if any(value is not None for value in given):
         if any(value is None for value in given):
@@ -128,11 +127,6 @@ def _gpus_of_the_only_task_on_this_node() -> list[int]:
 def is_lead() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return jax.process_index() == 0
-
-
-def is_joined() -> bool:
-    """Whether this process is one of several; asks for no devices, unlike `is_lead`."""
-    return jax.distributed.is_initialized()
 
 
 def describe_devices() -> str:

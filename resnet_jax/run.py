@@ -139,7 +139,8 @@ def check_data(workdir: epath.PathLike, source: data.Source) -> None:
       UserError: they have other classes, or another number.
     """
     workdir = epath.Path(workdir)
-    classes = (workdir / "classes.txt").read_text().splitlines()
+    listed = workdir / "classes.txt"
+    classes = listed.read_text().splitlines() if listed.exists() else list(source.classes)
     starts = workdir / "environment.json"
     images = json.loads(starts.read_text())[-1].get("train_images") if starts.exists() else None
     images = len(source) if images is None else images

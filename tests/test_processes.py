@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import fabricate
 import jax
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
+import launch
 from resnet_jax import lastword, parallel, run
 from resnet_jax.errors import UserError
 
@@ -168,28 +171,32 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_process_goes
 
 
 def test_processes_that_do_not_have_the_same_data_are_told_before_anything_is_trained(tmp_path):
-    port = free_port()
+    port, workdir = free_port(), tmp_path / "run"
+    for number in range(2):
+        fabricate.idx_directory(tmp_path / str(number), train=80, test=20 + number)
     pair = [
         start(
             ["launch.py"],
             *RECIPE,
-            f"--config.data.eval_split=test[:{300 + number}]",
-            f"--workdir={tmp_path}",
+            "--config.data.name=idx",
+            f"--config.data.dir={tmp_path / str(number)}",
+            f"--workdir={workdir}",
             *by_flags(number, port=port),
         )
         for number in range(2)
     ]
-    for _, errors in [finish(process, status=1) for process in pair]:
-        assert "error: processes 1 have another recipe or other data than process 0" in errors
-    assert not list(tmp_path.iterdir())
+    (_, errors), _ = [finish(process, status=1) for process in pair]
+    assert "error: another recipe or other data than process 0 in process 1: " in errors
+    assert not workdir.exists()
 
 
-def test_what_runs_in_one_process_says_so(tmp_path):
-    port = free_port()
-    flags = ("--mode=prepare", f"--output_dir={tmp_path}")
-    pair = [start(["launch.py"], *flags, *by_flags(number, port=port)) for number in range(2)]
-    for _, errors in [finish(process, status=1) for process in pair]:
-        assert "--mode=prepare runs in one process" in errors
+@pytest.mark.parametrize("mode", ["summarize", "prepare"])
+def test_what_runs_in_one_process_is_not_started_in_several(monkeypatch, capsys, mode):
+    for name, value in slurm(1, 61441).items():
+        monkeypatch.setenv(name, value)
+    with flagsaver.flagsaver():
+        assert launch.main(["launch.py", f"--mode={mode}"]) == 1
+    assert f"--mode={mode} runs in one process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("victim", [0, 1])

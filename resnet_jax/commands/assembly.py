@@ -222,10 +222,9 @@ def check_processes(config: ConfigDict, *sources: data.Source) -> None:
     described = [(source.split, len(source), source.classes) for source in sources]
     if others := parallel.differing(repr((fields, described))):
         raise UserError(
-            f"processes {', '.join(map(str, others))} have another recipe or other data than process 0: give all the "
-            f"same command, and the same files in config.data.dir (here {config.data.dir!r}: "
-            + ", ".join(f"{len(source)} {source.split} images" for source in sources)
-            + ")"
+            f"another recipe or other data than process 0 in process {', '.join(map(str, others))}: give all the same "
+            f"command, a --workdir that all of them see, and the same files in config.data.dir (here "
+            f"{config.data.dir!r}: {', '.join(f'{len(source)} {source.split} images' for source in sources)})"
         )
 
 

@@ -82,7 +82,9 @@ def prepare(
                 advance=bar.update,
             )
         except CorruptImageError as error:
-            raise UserError(f"{error.fault}; replace or remove it, and run the same command again") from error
+            raise UserError(
+                f"{error.fault}; replace it and run the same command again, or remove it and empty {output_dir} first"
+            ) from error
     held = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}")
 

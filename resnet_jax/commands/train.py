@@ -103,6 +103,8 @@ def _warnings(parts: Parts) -> list[str]:
     lines = schedule.warnings(parts.config.schedule, parts.config.num_epochs)
     if data.splits.overlap(trained, scored):
         lines.append(f"{scored} is scored and {trained} trained on: the scores say nothing of other images")
+    if lacking := parts.eval_loader.source.lacking_classes():
+        lines.append(f"{scored} is scored and has no image of {lacking} of the classes")
     return lines
 
 

@@ -114,7 +114,7 @@ def part(
         pixels = jpeg.rows(encoded, head, stop, reduction, smooth_chroma)
         if pixels is not None:
             return resize.resized(pixels, tuple(x / reduction for x in (top, left, height, width)), size)
-    pixels = _array(_open(encoded, "RGB" if channels == 3 else "L", where))
+    pixels = _array(_open(encoded, "L" if channels == 1 else "RGB", where))
     return resize.resized(pixels, choose(*pixels.shape[:2]), size)
 
 

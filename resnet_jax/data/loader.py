@@ -42,7 +42,8 @@ class Loader:
       skipped: the place of each example left out so far -> its file, record and fault.
 
     Raises:
-      UserError: the training split is smaller than the batch, or the batch does not divide.
+      UserError: the split is empty; the training split is smaller than the batch, or lacks classes; the batch does
+        not divide; or images that are not square are to be cropped at random and no size is set.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class Loader:
             raise UserError(
                 f"config.data: {source.name} {source.split} has no examples; choose another split"
             )
-        if lacking := source.lacking_classes():
+        if train and source.lacking_classes():
             raise UserError(
-                f"config.data: the files of {source.name} lie class by class, and {source.split} lacks {lacking} "
-                f"classes altogether; hold out a share of each class of one folder (data.dir=DIR/train) with "
-                f"data.eval_fraction"
+                f"config.data: the files of {source.name} lie class by class, and {source.split} has none of "
+                f"{source.lacking_classes()} of the classes; take the whole split, or hold out a share of each class "
+                f"with eval_fraction: of shards, when they are prepared"
             )
         if train and len(source) < batch_size:
             raise UserError(
@@ -90,6 +91,11 @@ class Loader:
         crops = encoded if config.random_resized_crop is None else config.random_resized_crop
         self._crops = train and crops
         self.image_shape = self._shape()
+        if self._crops and self.image_shape[0] != self.image_shape[1]:
+            raise UserError(
+                f"config.data.image_size = None: crops at random are square, the images {self.image_shape[0]} by "
+                f"{self.image_shape[1]}; set it"
+            )
         self._in_memory = (
             hasattr(source, "take") and not self._crops and source.image_shape == self.image_shape
         )

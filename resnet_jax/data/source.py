@@ -97,7 +97,9 @@ class Part(Source):
 
     def lacking_classes(self) -> int:
         labels = getattr(self._whole, "labels", None)
-        if labels is None or (np.diff(labels) < 0).any():
+        if labels is None:
+            return self._whole.lacking_classes()
+        if (np.diff(labels) < 0).any():
             return 0
         part = labels[self._start : self._start + self._length]
         return len(np.unique(labels)) - len(np.unique(part))

@@ -49,9 +49,15 @@ def parse(text: str, field: str) -> Part:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two splits, as written, are sure to share examples: they are one, or either holds the other whole."""
-    parts = parse(one, "train_split"), parse(other, "eval_split")
-    return parts[0].name == parts[1].name and (one == other or any(str(part) == part.name for part in parts))
+    """Whether two splits, as written, share examples; of bounds in examples this is not known, and False."""
+    first, second = parse(one, "train_split"), parse(other, "eval_split")
+    if first.name != second.name:
+        return False
+    bounds = [bound for part in (first, second) for bound in (part.low, part.high) if bound is not None]
+    if all(bound.endswith("%") for bound in bounds):
+        (low, high), (start, stop) = first.bounds(100), second.bounds(100)
+        return max(low, start) < min(high, stop)
+    return one == other or any(str(part) == part.name for part in (first, second))
 
 
 def absent(field: str, name: str, known: list[str], where: str) -> UserError:

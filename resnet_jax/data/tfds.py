@@ -131,18 +131,14 @@ def _builder(name: str, directory: str | None) -> Any:
     base = name.split(":")[0]
     places = [root, *root.glob("*"), *(root / base).glob("*"), *(root / base).glob("*/*")]
     prepared = [place for place in places if _is_prepared(place, base)]
+    if not prepared and "/" not in base:
+        prepared = _variants(name, root, places)
     if not prepared:
         raise UserError(
             f"config.data.dir = {directory!r}: no prepared TFDS data set {base!r} in {root}; make one with: "
             f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{base}', data_dir='{root}', "
             f"file_format='array_record').download_and_prepare()\" (most of TFDS's own preparation needs TensorFlow; "
             f"without it take data.name='idx', 'cifar' or 'folder', or --mode=prepare --source=imagenet_tars)"
-        )
-    variants = sorted({place.parent.name for place in prepared})
-    if len(variants) > 1:
-        raise UserError(
-            f"config.data.name = {name!r}: {root} has several of it; name one, such as {base}/{variants[0]} "
-            f"({', '.join(variants)})"
         )
     version = name.partition(":")[2]
     fitting = [place for place in prepared if not version or place.name == version]
@@ -163,8 +159,20 @@ def _builder(name: str, directory: str | None) -> Any:
 def _is_prepared(place: pathlib.Path, base: str) -> bool:
     if not (place / "dataset_info.json").is_file() or not re.fullmatch(r"\d+\.\d+\.\d+", place.name):
         return False
-    # A set with variants lies in base/variant/version, and may be asked for without the variant.
-    return tuple(base.split("/")) in (place.parts[-2:-1], place.parts[-3:-1], place.parts[-3:-2])
+    return tuple(base.split("/")) in (place.parts[-2:-1], place.parts[-3:-1])
+
+
+def _variants(name: str, root: pathlib.Path, places: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the versions of a set that lies in name/variant/version, where it has one variant."""
+    base = name.split(":")[0]
+    found = [place for place in places if _is_prepared(place, f"{base}/{place.parent.name}")]
+    names = sorted({place.parent.name for place in found})
+    if len(names) > 1:
+        raise UserError(
+            f"config.data.name = {name!r}: {root} has several of it; name one, such as {base}/{names[0]} "
+            f"({', '.join(names)})"
+        )
+    return found
 
 
 def _version(place: pathlib.Path) -> tuple[int, ...]:

@@ -153,7 +153,8 @@ class Checkpoints:
                 newest = self._pass_damaged()
                 if self._recover():
                     newest = self._pass_damaged()
-                self._discard(self.directory / f"{newest}{_REPLACED}")
+                if newest is not None:
+                    self._discard(self.directory / f"{newest}{_REPLACED}")
             except OSError as error:
                 raise UserError(
                     f"{self.directory} holds a damaged checkpoint that cannot be moved aside "

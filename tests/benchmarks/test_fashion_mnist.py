@@ -63,6 +63,18 @@ def test_the_command_names_no_place():
         "'--config.data.train_split=train[:50%]'"
     )
     assert run_logs.recipe_of(["launch.py", "--config", "x/y.py"]) == "y"
+    words = [
+        "/a/benchmarks/cpu_training.py",
+        "--networks",
+        "resnet18",
+        "resnet50",
+        "--output",
+        "/tmp/x",
+        "--rounds=3",
+    ]
+    assert run_logs.command_line(words) == (
+        "python -m benchmarks.cpu_training --networks resnet18 resnet50 --output=results --rounds=3"
+    )
 
 
 def test_an_unfinished_run_is_left_out_and_a_held_out_part_refused(workdir, tmp_path):

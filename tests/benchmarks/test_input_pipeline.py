@@ -1,9 +1,6 @@
 """The contest of input pipelines, on a few files; no speed is asserted."""
 
 import argparse
-import time
-
-import pytest
 
 from benchmarks import input_pipeline
 
@@ -11,20 +8,16 @@ from benchmarks import input_pipeline
 def test_the_rounds_are_taken_in_turn_and_the_first_does_not_count():
     taken = []
 
-    def contender(name, seconds):
-        def run(images):
-            taken.append((name, images))
-            time.sleep(seconds)
-
-        return run
+    def contender(name):
+        return lambda images: taken.append((name, images))
 
     rates, work = input_pipeline.rounds(
-        {"slow": contender("slow", 0.04), "fast": contender("fast", 0.01)}, images=128, count=2
+        {name: contender(name) for name in ("slow", "fast")}, images=128, count=2
     )
     assert taken == 3 * [("slow", 128), ("fast", 128)]
     assert [len(found) for found in rates.values()] == [2, 2]
-    assert input_pipeline.times(rates["fast"], rates["slow"]).median == pytest.approx(4, rel=0.3)
-    assert work["slow"] < 0.1
+    assert input_pipeline.times([6.0, 8.0, 3.0], [2.0, 2.0, 2.0]) == (3.0, 1.5, 4.0)
+    assert set(work) == {"slow", "fast"}
 
 
 def test_a_peer_in_a_process_of_its_own_tells_its_own_seconds():

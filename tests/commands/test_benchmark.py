@@ -15,9 +15,9 @@ def test_a_step_is_timed_by_stretches():
         calls.append(time.sleep(0.01))
         return ()
 
-    timing = time_steps(step, seconds=0.5, stretches=5)
+    timing = time_steps(step, seconds=0.2, stretches=5)
     assert timing.median == pytest.approx(0.01, rel=0.5)
-    assert len(calls) > 2 + 2 * 5
+    assert len(calls) >= 2 + 5
 
 
 def test_all_processes_take_the_steps_that_the_lead_says(monkeypatch):

@@ -219,6 +219,9 @@ def test_an_empty_part_is_no_reason_to_stumble_over_its_size():
         ("train", "train[90%:]", True),
         ("train[:90%]", "train[90%:]", False),
         ("train[:90%]", "train[:90%]", True),
+        ("train[:90%]", "train[80%:]", True),
+        ("train[:90%]", "test[:90%]", False),
+        ("train", "train[-500:]", True),
     ],
 )
 def test_images_that_are_trained_on_and_scored_are_noticed(trained, scored, shared):
