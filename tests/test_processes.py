@@ -14,9 +14,7 @@ import fabricate
 import jax
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
-import launch
 from resnet_jax import lastword, parallel, run
 from resnet_jax.errors import UserError
 
@@ -191,12 +189,9 @@ def test_processes_that_do_not_have_the_same_data_are_told_before_anything_is_tr
 
 
 @pytest.mark.parametrize("mode", ["summarize", "prepare"])
-def test_what_runs_in_one_process_is_not_started_in_several(monkeypatch, capsys, mode):
-    for name, value in slurm(1, 61441).items():
-        monkeypatch.setenv(name, value)
-    with flagsaver.flagsaver():
-        assert launch.main(["launch.py", f"--mode={mode}"]) == 1
-    assert f"--mode={mode} runs in one process" in capsys.readouterr().err
+def test_what_runs_in_one_process_is_not_started_in_several(mode):
+    _, errors = finish(start(["launch.py"], f"--mode={mode}", **slurm(1, 61441)), status=1)
+    assert f"--mode={mode} runs in one process" in errors
 
 
 @pytest.mark.parametrize("victim", [0, 1])

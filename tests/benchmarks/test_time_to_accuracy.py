@@ -41,7 +41,7 @@ def test_the_page_sets_both_beside_each_other():
         for line in page.splitlines()
         if line.startswith("| recipe |")
     ]
-    assert rows[1][2:] == ["2", "10", "15", "0.9500", "15", "5 to 5", "200 (250)"]
+    assert rows[1][2:] == ["2", "10", "15", "0.9500 ± 0.0000", "15", "5 to 5", "200 (250)"]
     assert rows[2][1:6] == ["PyTorch 2.0", "1", "15", "not reached", "0.9300"]
     alone = time_to_accuracy.page({}, {"recipe": [fabricated([0.90])]}).splitlines()
     assert {line.count("|") for line in alone if line.startswith("|")} == {10}
