@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,6 +115,18 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def say_versions(found: Mapping[str, str]) -> str:
+    """Versions as a page says them."""
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def output_folder(path: str) -> Path:
+    """A folder named on the command line, made at once: a place that cannot be written to is known before measuring."""
+    made = Path(path)
+    made.mkdir(parents=True, exist_ok=True)
+    return made
 
 
 def processor() -> str:

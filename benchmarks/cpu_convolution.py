@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from jax import lax
 
-from benchmarks.contest import machine, network
+from benchmarks.contest import machine, network, output_folder
 from benchmarks.cpu_training import CASES, Case
 from benchmarks.run_logs import command_line
 from resnet_jax.allocator import keep_freed_memory
@@ -122,10 +121,10 @@ def main() -> None:
     known = [case.name for case in CASES]
     parser.add_argument("--networks", nargs="+", default=known, choices=known)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--output", type=Path, help="folder for the table; nothing is written without it")
+    parser.add_argument(
+        "--output", type=output_folder, help="folder for the table; nothing is written without it"
+    )
     arguments = parser.parse_args()
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     host = machine()
     lines = [

@@ -11,13 +11,22 @@ import json
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from benchmarks import flax_resnet, our_resnet, torch_resnet
-from benchmarks.contest import alternate, draw, machine, network, ratio, speed, turn
+from benchmarks.contest import (
+    alternate,
+    draw,
+    machine,
+    network,
+    output_folder,
+    ratio,
+    say_versions,
+    speed,
+    turn,
+)
 from benchmarks.run_logs import command_line
 from resnet_jax.allocator import keep_freed_memory
 from resnet_jax.commands.benchmark import measure_matmul
@@ -95,7 +104,7 @@ def summarise(case: Case, measured: dict) -> dict:
 
 def table(host: dict, results: list[dict], command: str) -> str:
     """The page: one row a network."""
-    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    versions = say_versions(host["versions"])
     rounds = len(results[0]["rounds"])
     lines = [
         "# Training on the CPU beside the peers",
@@ -146,10 +155,10 @@ def main() -> None:
     known = [case.name for case in CASES]
     parser.add_argument("--networks", nargs="+", default=known, choices=known)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--output", type=Path, help="folder for the tables; nothing is written without it")
+    parser.add_argument(
+        "--output", type=output_folder, help="folder for the tables; nothing is written without it"
+    )
     arguments = parser.parse_args()
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     host = {**machine(), "torch_threads": torch.get_num_threads()}
     results = []

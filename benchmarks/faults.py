@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.contest import machine
+from benchmarks.contest import machine, output_folder
 from benchmarks.run_logs import command_line
 from resnet_jax import run
 from resnet_jax.training import logbook, seal
@@ -168,10 +168,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="folder for the page; nothing is written without it")
+    parser.add_argument(
+        "--output", type=output_folder, help="folder for the page; nothing is written without it"
+    )
     options = parser.parse_args()
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
         counts, runs, faults = torment(options.kills, options.seed, Path(folder))

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from benchmarks.contest import Ratio, ratio, speed
+from benchmarks.contest import Ratio, ratio, say_versions, speed
 from benchmarks.gpu_contestants import BATCHES, CONTESTANTS, OURS, VARIANTS
 from resnet_jax import create_model
 from resnet_jax.models.roofline import DATA_SHEETS
@@ -107,7 +107,7 @@ def _pending() -> list[str]:
 
 def _section(device: str, section: dict[str, Any]) -> list[str]:
     host, matches = section["machine"], section["matches"]
-    packages = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    packages = say_versions(host["versions"])
     networks = [match for match in matches if not _is_of_variants(match)]
     variants = [match for match in matches if _is_of_variants(match)]
     lines = [f"## {device}", "", f"{host['gpu'] or host['cpu']}; {packages}; {host['cores']} cores.", ""]

@@ -27,7 +27,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from benchmarks import input_peers
-from benchmarks.contest import Ratio, machine
+from benchmarks.contest import Ratio, machine, output_folder, say_versions
 from benchmarks.run_logs import command_line
 from resnet_jax import data
 from resnet_jax.data.decode import cores
@@ -38,8 +38,6 @@ BATCH = 64
 
 def main() -> None:
     arguments, host = parsed(), machine(("numpy", "pillow", "simplejpeg", "grain"))
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
         paths = photographs(pathlib.Path(root), arguments.files)
         contenders = everyone(pathlib.Path(root), paths, arguments, stack)
@@ -65,7 +63,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, default=10_000, help="batches of the memory test")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument(
-        "--output", type=pathlib.Path, help="folder for the table; nothing is written without it"
+        "--output", type=output_folder, help="folder for the table; nothing is written without it"
     )
     arguments = parser.parse_args()
     if arguments.images % BATCH:
@@ -202,7 +200,7 @@ def in_memory(count: int) -> dict[str, list[float]]:
 def table(
     rates: dict[str, list[float]], work: dict[str, float], arguments: argparse.Namespace, host: dict[str, Any]
 ) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    versions = say_versions(host["versions"])
     lines = [
         "# Input pipeline: images per second",
         "",

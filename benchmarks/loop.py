@@ -13,7 +13,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -134,7 +133,7 @@ def judge(measured: dict[str, Any]) -> list[tuple[str, str, str, bool | None]]:
 
 def page(host: dict[str, Any], measured: dict[str, Any], command: str) -> str:
     """The page: what was wanted, then the figures behind it."""
-    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    versions = contest.say_versions(host["versions"])
     lines = [
         "# The loop and the start",
         "",
@@ -242,10 +241,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="pairs of stretches")
     parser.add_argument("--starts", type=int, default=5, help="processes of each kind")
-    parser.add_argument("--output", type=Path, help="folder for the tables; nothing is written without it")
+    parser.add_argument(
+        "--output", type=contest.output_folder, help="folder for the tables; nothing is written without it"
+    )
     arguments = parser.parse_args()
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
     # Before anything asks for devices, as the commands themselves do it.
     prepare_runtime(settings())
     host, measured = machine(), measure(arguments.rounds, arguments.starts)

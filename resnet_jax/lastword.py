@@ -39,11 +39,15 @@ def speak_on_abort(line: str) -> None:
     libc.signal(signal.SIGABRT, ctypes.cast(last_word, ctypes.c_void_p))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 def explain(error: Exception) -> None:
     """Prints an error of one of several processes, ending with `LOST` where a peer is the likely cause."""
     if not jax.distributed.is_initialized():
         return
-    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+    if isinstance(error, jax.errors.JaxRuntimeError) and not is_out_of_memory(error):
         # A failed collective comes before, or in the midst of, what the runtime has to say about it.
         time.sleep(_GRACE_SECONDS)
         print(f"{error}\n{LOST}", file=sys.stderr)

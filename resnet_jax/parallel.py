@@ -81,10 +81,10 @@ def _arguments(
 ) -> dict[str, Any] | None:
     """Returns what `jax.distributed.initialize` is to be told, None for a run of one process."""
     launcher, local = cluster(), {}
+    alone = _gpus_of_the_only_task_on_this_node() if launcher == "slurm" else []
     if coordinator is not None and (num_processes, process_id) == (None, None) and launcher in _LAUNCHERS:
         num_processes, process_id, local_id = (int(os.environ[name]) for name in _LAUNCHERS[launcher][:3])
         # All GPUs for a task alone on its node, else one a process, as JAX has it under these launchers.
-        alone = _gpus_of_the_only_task_on_this_node() if launcher == "slurm" else []
         local = {"local_device_ids": alone or [local_id]}
     given = (coordinator, num_processes, process_id)
     if any(value is not None for value in given):
@@ -112,8 +112,8 @@ def _arguments(
     if launcher == "k8s" and importlib.util.find_spec("kubernetes") is None:
         raise UserError('Kubernetes: JAX finds the other processes with a package: pip install "jax[k8s]"')
     arguments = {} if launcher == "tpu" else {"cluster_detection_method": launcher}
-    if launcher == "slurm" and (gpus := _gpus_of_the_only_task_on_this_node()):
-        arguments["local_device_ids"] = gpus
+    if alone:
+        arguments["local_device_ids"] = alone
     return arguments
 
 

@@ -26,6 +26,8 @@ from resnet_jax.training.checkpoint import Checkpoints
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 """Scheme of an address -> the package that reads and writes there for etils.epath."""
 
+_ENVIRONMENT = "environment.json"
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "resnet-jax")
 
 
@@ -141,15 +143,19 @@ def check_data(workdir: epath.PathLike, source: data.Source) -> None:
     workdir = epath.Path(workdir)
     listed = workdir / "classes.txt"
     classes = listed.read_text().splitlines() if listed.exists() else list(source.classes)
-    starts = workdir / "environment.json"
-    images = json.loads(starts.read_text())[-1].get("train_images") if starts.exists() else None
-    images = len(source) if images is None else images
+    images = (_starts(workdir) or [{}])[-1].get("train_images", len(source))
     if classes != list(source.classes) or images != len(source):
         raise UserError(
             f"--workdir={workdir} was trained on {images} images of {len(classes)} classes ({_ends(classes)}), which "
             f"are not the {len(source)} of {len(source.classes)} ({_ends(source.classes)}) of {source.name} "
             f"{source.split}: give it the data that it began with, or take another --workdir"
         )
+
+
+def _starts(workdir: epath.Path) -> list[dict[str, Any]]:
+    """Returns what each start of a run has noted, see `_environment`."""
+    path = workdir / _ENVIRONMENT
+    return json.loads(path.read_text()) if path.exists() else []
 
 
 def _ends(names: Sequence[str]) -> str:
@@ -170,9 +176,8 @@ def describe(workdir: epath.PathLike, config: ConfigDict, source: data.Source) -
     workdir = epath.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        starts = workdir / "environment.json"
-        entries = json.loads(starts.read_text()) if starts.exists() else []
-        _replace(starts, json.dumps([*entries, _environment(len(source))], indent=2) + "\n")
+        starts = [*_starts(workdir), _environment(len(source))]
+        _replace(workdir / _ENVIRONMENT, json.dumps(starts, indent=2) + "\n")
         _replace(workdir / "config.json", recipe.to_json(config))
         _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in source.classes))
     except OSError as error:

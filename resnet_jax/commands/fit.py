@@ -11,12 +11,9 @@ import numpy as np
 from resnet_jax import config as recipe
 from resnet_jax.commands.assembly import Parts
 from resnet_jax.errors import UserError
+from resnet_jax.lastword import is_out_of_memory
 
 MOST_TRIALS = 4
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 @contextlib.contextmanager

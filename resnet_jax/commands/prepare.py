@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from resnet_jax import data
 from resnet_jax.data import tars
-from resnet_jax.data.decode import CorruptImageError
 from resnet_jax.data.prepare import prepare as pack
 from resnet_jax.errors import UserError
 
@@ -56,6 +55,30 @@ def prepare(
         raise UserError(f"--data_dir is missing: name the directory of --source={name}")
     data.check_is_mounted("--data_dir", data_dir)
     data.check_is_mounted("--output_dir", output_dir)
+    sources = _sources(name, data_dir, eval_fraction, splits)
+    total = sum(map(len, sources.values()))
+    with tqdm(total=total, unit=" images", smoothing=0) as bar:
+        counts = pack(
+            sources,
+            pathlib.Path(output_dir),
+            short_side=short_side,
+            quality=quality,
+            shard_examples=shard_examples,
+            num_threads=num_threads,
+            origin={
+                "data_dir": data_dir and str(pathlib.Path(data_dir).expanduser().resolve()),
+                "eval_fraction": eval_fraction,
+            },
+            advance=bar.update,
+        )
+    held = ", ".join(f"{count} {split}" for split, count in counts.items())
+    print(f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}")
+
+
+def _sources(
+    name: str, data_dir: str | None, eval_fraction: float | None, splits: Sequence[str]
+) -> dict[str, data.Source]:
+    """Opens the splits to pack: name of the whole split -> it, or the part of it."""
     sources = {}
     for train, split in [(None, split) for split in splits] or [(True, None), (False, None)]:
         source = _open(name, data_dir, eval_fraction, train, split)
@@ -65,28 +88,7 @@ def prepare(
                 f"--splits={','.join(splits)}: takes {whole!r} twice; prepare each part into a directory of its own"
             )
         sources[whole] = source
-    total = sum(map(len, sources.values()))
-    with tqdm(total=total, unit=" images", smoothing=0) as bar:
-        try:
-            counts = pack(
-                sources,
-                pathlib.Path(output_dir),
-                short_side=short_side,
-                quality=quality,
-                shard_examples=shard_examples,
-                num_threads=num_threads,
-                origin={
-                    "data_dir": data_dir and str(pathlib.Path(data_dir).expanduser().resolve()),
-                    "eval_fraction": eval_fraction,
-                },
-                advance=bar.update,
-            )
-        except CorruptImageError as error:
-            raise UserError(
-                f"{error.fault}; replace it and run the same command again, or remove it and empty {output_dir} first"
-            ) from error
-    held = ", ".join(f"{count} {split}" for split, count in counts.items())
-    print(f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}")
+    return sources
 
 
 def _open(

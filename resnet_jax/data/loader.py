@@ -91,14 +91,8 @@ class Loader:
         crops = encoded if config.random_resized_crop is None else config.random_resized_crop
         self._crops = train and crops
         self.image_shape = self._shape()
-        if self._crops and self.image_shape[0] != self.image_shape[1]:
-            raise UserError(
-                f"config.data.image_size = None: crops at random are square, the images {self.image_shape[0]} by "
-                f"{self.image_shape[1]}; set it"
-            )
-        self._in_memory = (
-            hasattr(source, "take") and not self._crops and source.image_shape == self.image_shape
-        )
+        self._is_own_size = not encoded and tuple(source.image_shape) == self.image_shape
+        self._in_memory = hasattr(source, "take") and not self._crops and self._is_own_size
         # Bound once: a config's fields are slow to read.
         self._random_part = functools.partial(
             geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
@@ -181,6 +175,11 @@ class Loader:
         own = self.source.image_shape
         size = self._config.image_size
         if own is not None and size is None:
+            if self._crops and own[0] != own[1]:
+                raise UserError(
+                    f"config.data.image_size = None: crops at random are square, the images {own[0]} by {own[1]}; "
+                    f"set it"
+                )
             return tuple(own)
         return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
 
@@ -240,7 +239,7 @@ class Loader:
         if self._crops:
             choose = functools.partial(self._random_part, seed=self.seed, epoch=epoch, index=place)
             return decode.part(image, size, choose, where, smooth_chroma=False, channels=self.image_shape[2])
-        if self.source.image_shape is not None and tuple(self.source.image_shape) == self.image_shape:
+        if self._is_own_size:
             return decode.whole(image, self.image_shape, where)
         # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
         return decode.part(image, size, self._central_part, where, finest=2.0, channels=self.image_shape[2])

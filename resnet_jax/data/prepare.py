@@ -69,14 +69,12 @@ def prepare(
             for split, source in sources.items()
             for number in range(-(-len(source) // shard_examples))
         ]
-        with ThreadPoolExecutor(num_threads or decode.cores()) as pool:
-            try:
-                for done in as_completed([pool.submit(_shard, work, *job) for job in jobs]):
-                    done.result()
-            except BaseException:
-                work.given_up.set()
-                raise
+        _make(work, jobs, num_threads or decode.cores())
         return _finish(work, jobs)
+    except decode.CorruptImageError as error:
+        raise UserError(
+            f"{error.fault}; replace it and run the same command again, or remove it and empty {output} first"
+        ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space and run the same command again; finished shards are kept"
@@ -144,6 +142,17 @@ def _shown(value: Any) -> str:
 def _file(plan: dict[str, Any], split: str, number: int) -> str:
     count = -(-plan["examples"][split] // plan["shard_examples"])
     return f"{split}-{number:05d}-of-{count:05d}.array_record"
+
+
+def _make(work: _Work, jobs: list[tuple[str, int]], num_threads: int) -> None:
+    """Writes the shards that are missing; the first fault gives the others up."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        try:
+            for done in as_completed([pool.submit(_shard, work, *job) for job in jobs]):
+                done.result()
+        except BaseException:
+            work.given_up.set()
+            raise
 
 
 def _shard(work: _Work, split: str, number: int) -> None:

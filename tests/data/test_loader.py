@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import gc
 import threading
 import time
 
@@ -234,6 +235,7 @@ def test_a_feed_works_ahead_but_not_further():
 
 
 def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monkeypatch):
+    gc.collect()  # ends the threads of loaders that earlier tests have left
     slow = loader(True, 24, **imagenet)
     decoding = threading.Event()
 
