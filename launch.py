@@ -12,16 +12,17 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from resnet_jax import config as recipe
-from resnet_jax import lastword, parallel
 from resnet_jax.commands.benchmark import benchmark
 from resnet_jax.commands.evaluate import evaluate
 from resnet_jax.commands.prepare import prepare
 from resnet_jax.commands.summarize import summarize
-from resnet_jax.commands.sweep import sweep
 from resnet_jax.commands.train import train
+from resnet_jax.distributed import abort
+from resnet_jax.distributed.launch import cluster, start_processes
+from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
-from resnet_jax.training.interrupts import Interrupted
-from resnet_jax.training.profile import parse as parse_steps
+from resnet_jax.sweep import sweep
+from resnet_jax.training.reporting.trace import parse as parse_steps
 
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,7 +31,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "evaluate", "summarize", "benchmark", "prepare"], "what to do"
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept; train: runs/<config name> by default")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "where the run is kept; train: runs/<config name> by default"
+)
 _MODEL = flags.DEFINE_string("model", None, "summarize: a network's name, in place of --config")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "evaluate: images a step; default: the run's", lower_bound=1
@@ -40,16 +43,22 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "where the data is: of a run, if not where it was; of what is to be prepared"
 )
 _SWEEP = flags.DEFINE_multi_string(
-    "sweep", [], "train: field=value,value: one run for each value; given again, for each combination"
+    "sweep",
+    [],
+    "train: field=value,value: one run for each value; given again, for each combination",
 )
 _PROFILE = flags.DEFINE_string(
     "profile", None, "train: start:stop, steps to record a trace of in the workdir's profile/"
 )
 _SOURCE = flags.DEFINE_string(
-    "source", "folder", "prepare: what --data_dir holds: folder, imagenet_tars, shards or a TFDS name"
+    "source",
+    "folder",
+    "prepare: what --data_dir holds: folder, imagenet_tars, shards or a TFDS name",
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "prepare: where the shards go")
-_SPLITS = flags.DEFINE_list("splits", [], "prepare: splits to pack; default: training and evaluation")
+_SPLITS = flags.DEFINE_list(
+    "splits", [], "prepare: splits to pack; default: training and evaluation"
+)
 _SHORT_SIDE = flags.DEFINE_integer(
     "short_side", None, "prepare: shrink longer short sides to this many pixels"
 )
@@ -60,7 +69,9 @@ _EVAL_FRACTION = flags.DEFINE_float(
     "eval_fraction", None, "prepare: share held out from a folder without splits"
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "several processes: host:port of process 0")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "several processes: how many", lower_bound=1)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "several processes: how many", lower_bound=1
+)
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "several processes: which one this is, from 0", lower_bound=0
 )
@@ -83,22 +94,23 @@ def main(argv: list[str]) -> int:
         parse(argv)
         processes = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
         if _MODE.value in ("summarize", "prepare"):
-            if any(value is not None for value in processes) or parallel.cluster() in ("slurm", "ompi"):
+            if any(value is not None for value in processes) or cluster() in ("slurm", "ompi"):
                 raise UserError(
-                    f"--mode={_MODE.value} runs in one process: start it once, without srun, mpirun and --coordinator"
+                    f"--mode={_MODE.value} runs in one process: start it once, without srun, mpirun"
+                    " and --coordinator"
                 )
         else:
-            parallel.start_processes(*processes)
+            start_processes(*processes)
         dispatch()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        lastword.leave_peers()
+        abort.leave_peers()
         return 1
     except Interrupted as interrupted:
         return interrupted.status
     except Exception as error:
-        lastword.explain(error)
-        lastword.leave_peers()
+        abort.explain(error)
+        abort.leave_peers()
         raise
     return 0
 
@@ -107,7 +119,8 @@ def parse(argv: list[str]) -> None:
     """Reads the flags and the recipe.
 
     Raises:
-      UserError: a flag or a field does not exist or has an illegal value, or the recipe cannot be read.
+      UserError: a flag or a field does not exist or has an illegal value, or the recipe cannot be
+        read.
     """
     # A shell leaves the tilde of --flag=~/path alone.
     words = (argument.partition("=") for argument in argv)
@@ -130,7 +143,9 @@ def parse(argv: list[str]) -> None:
         left = FLAGS([argument for argument in argv if argument not in nothing])[1:]
         for argument in nothing:
             recipe.set_field(
-                _CONFIG.value, argument.lstrip("-").removeprefix("config.").removesuffix("=None"), None
+                _CONFIG.value,
+                argument.lstrip("-").removeprefix("config.").removesuffix("=None"),
+                None,
             )
         _CONFIG.value  # noqa: B018 - the recipe is run here
     except flags.Error as error:
@@ -161,7 +176,8 @@ def find_recipe(path: str) -> str:
         if candidate.is_file():
             return str(candidate)
     folder = next(
-        (base / "configs" for base in (Path(), shipped) if (base / "configs").is_dir()), Path("configs")
+        (base / "configs" for base in (Path(), shipped) if (base / "configs").is_dir()),
+        Path("configs"),
     )
     known = ", ".join(sorted(f"configs/{file.name}" for file in folder.glob("*.py")))
     raise UserError(f"--config={path}: no such file; there are {known or 'none here'}")
@@ -178,7 +194,11 @@ def dispatch() -> None:
             if _SWEEP.value:
                 sweep(config, _SWEEP.value, workdir)
             else:
-                train(config, workdir, profile=parse_steps(_PROFILE.value) if _PROFILE.value else range(0))
+                train(
+                    config,
+                    workdir,
+                    profile=parse_steps(_PROFILE.value) if _PROFILE.value else range(0),
+                )
         case "evaluate":
             evaluate(
                 _required_workdir(),
@@ -216,7 +236,9 @@ def dispatch() -> None:
 
 def _required_config() -> ConfigDict:
     if _CONFIG.value is None:
-        raise UserError("--config is missing: name a recipe, for example --config=configs/quickstart.py")
+        raise UserError(
+            "--config is missing: name a recipe, for example --config=configs/quickstart.py"
+        )
     recipe.validate(_CONFIG.value)
     return _CONFIG.value
 

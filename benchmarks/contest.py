@@ -1,11 +1,13 @@
-"""What every contest between this project and its peers shares: the problem, the turns and the arithmetic of ratios.
+"""What every contest between this project and its peers shares: the problem, the turns and the
+arithmetic of ratios.
 
 A contestant is a module with a function
 
     make_step(name, images, labels, num_classes, **options) -> step
 
-where images are [N, H, W, C] in float32 and labels [N] (both NumPy), and `step()` trains `network(name)` for one
-step of momentum SGD with weight decay on that batch and returns the loss: `float()` of it waits until the step is done.
+where images are [N, H, W, C] in float32 and labels [N] (both NumPy), and `step()` trains
+`network(name)` for one step of momentum SGD with weight decay on that batch and returns the loss:
+`float()` of it waits until the step is done.
 """
 
 import os
@@ -23,7 +25,7 @@ import numpy as np
 from benchmarks.run_logs import RECIPES, load_recipe
 from resnet_jax import create_model
 from resnet_jax.config import build_model
-from resnet_jax.data.decode import cores
+from resnet_jax.data.images.decode import cores
 
 Step = Callable[[], Any]
 
@@ -45,7 +47,9 @@ class Ratio(NamedTuple):
 
 
 def network(name: str, **fields: Any) -> nn.Module:
-    """A network by its name: `create_model`'s, or that of the recipe configs/<name>.py; `fields` hold over its own."""
+    """A network by its name: `create_model`'s, or that of the recipe configs/<name>.py; `fields`
+    hold over its own.
+    """
     if (RECIPES / f"{name}.py").is_file():
         return build_model(load_recipe(name)).clone(**fields)
     return create_model(name, **fields)
@@ -78,8 +82,8 @@ def alternate(
       over: asked before each round after the first: whether to stop early.
 
     Returns:
-      The rounds, each contestant -> seconds of a step; and contestant -> why it left, for those whose turn raised
-      `Failure`. Who leaves is missing from that round and those after it.
+      The rounds, each contestant -> seconds of a step; and contestant -> why it left, for those
+      whose turn raised `Failure`. Who leaves is missing from that round and those after it.
     """
     played, left = [], {}
     for number in range(rounds):
@@ -123,7 +127,9 @@ def say_versions(found: Mapping[str, str]) -> str:
 
 
 def output_folder(path: str) -> Path:
-    """A folder named on the command line, made at once: a place that cannot be written to is known before measuring."""
+    """A folder named on the command line, made at once: a place that cannot be written to is known
+    before measuring.
+    """
     made = Path(path)
     made.mkdir(parents=True, exist_ok=True)
     return made

@@ -2,9 +2,9 @@
 
     python -m benchmarks.cpu_convolution --output results
 
-times output, image gradient and kernel gradient of every distinct convolution of `cpu_training`'s networks apart,
-contestants alternating, and prints GFLOP/s from the least time of each; with --output it writes cpu_convolution.md
-there.
+times output, image gradient and kernel gradient of every distinct convolution of `cpu_training`'s
+networks apart, contestants alternating, and prints GFLOP/s from the least time of each; with
+--output it writes cpu_convolution.md there.
 """
 
 import argparse
@@ -23,15 +23,17 @@ from jax import lax
 from benchmarks.contest import machine, network, output_folder
 from benchmarks.cpu_training import CASES, Case
 from benchmarks.run_logs import command_line
-from resnet_jax.allocator import keep_freed_memory
-from resnet_jax.models.convolution import conv2d
-from resnet_jax.models.counting import trace
+from resnet_jax.distributed.runtime import keep_freed_memory
+from resnet_jax.models.analysis.counting import trace
+from resnet_jax.ops.conv2d import conv2d
 
 OPERATIONS = ("output", "image gradient", "kernel gradient")
 
 
 def shapes(case: Case) -> list[tuple[int, ...]]:
-    """The distinct convolutions of a network in its order, each (side, channels, features, kernel, stride)."""
+    """The distinct convolutions of a network in its order, each (side, channels, features, kernel,
+    stride).
+    """
     found = []
     for layer in trace(network(case.name), case.side, case.channels).layers:
         if layer.kind == "conv":
@@ -49,13 +51,24 @@ def stock(images, kernel, *, strides, padding):
 
 
 def jax_calls(function, images, kernel, cotangent) -> list[Callable[[], object]]:
-    """The three operations of a JAX convolution, compiled apart, each a function that waits for its result."""
+    """The three operations of a JAX convolution, compiled apart, each a function that waits for its
+    result.
+    """
     calls = [
         (function, (images, kernel)),
-        (lambda x, w, g: jax.vjp(lambda x: function(x, w), x)[1](g)[0], (images, kernel, cotangent)),
-        (lambda x, w, g: jax.vjp(lambda w: function(x, w), w)[1](g)[0], (images, kernel, cotangent)),
+        (
+            lambda x, w, g: jax.vjp(lambda x: function(x, w), x)[1](g)[0],
+            (images, kernel, cotangent),
+        ),
+        (
+            lambda x, w, g: jax.vjp(lambda w: function(x, w), w)[1](g)[0],
+            (images, kernel, cotangent),
+        ),
     ]
-    return [partial(lambda f, a: jax.block_until_ready(f(*a)), jax.jit(f), arrays) for f, arrays in calls]
+    return [
+        partial(lambda f, a: jax.block_until_ready(f(*a)), jax.jit(f), arrays)
+        for f, arrays in calls
+    ]
 
 
 def torch_calls(images, kernel, cotangent, stride: int, pad: int) -> list[Callable[[], object]]:
@@ -78,7 +91,9 @@ def torch_calls(images, kernel, cotangent, stride: int, pad: int) -> list[Callab
 
 
 def flops(batch: int, shape: tuple[int, ...]) -> int:
-    """Floating-point operations of any of the three on such a shape, those on padding among them."""
+    """Floating-point operations of any of the three on such a shape, those on padding among
+    them.
+    """
     side, channels, features, size, stride = shape
     output = -(-side // stride)
     return 2 * batch * output**2 * features * size**2 * channels
@@ -112,7 +127,9 @@ def measure(batch: int, shape: tuple[int, ...], rounds: int) -> dict[str, list[f
                 start = time.perf_counter()
                 call()
                 if number:
-                    least[name][operation] = min(least[name][operation], time.perf_counter() - start)
+                    least[name][operation] = min(
+                        least[name][operation], time.perf_counter() - start
+                    )
     return least
 
 
@@ -131,8 +148,14 @@ def main() -> None:
         "# Convolutions on the CPU",
         "",
         f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), load",
-        f"{host['load_before']:.1f} before the run; float32, jax {jax.__version__}, torch {torch.__version__}. GFLOP/s",
-        f"from the least time of {arguments.rounds}, padding counted as work: ours / XLA's own / PyTorch's. The",
+        (
+            f"{host['load_before']:.1f} before the run; float32, jax {jax.__version__}, torch"
+            f" {torch.__version__}. GFLOP/s"
+        ),
+        (
+            f"from the least time of {arguments.rounds}, padding counted as work: ours / XLA's own"
+            " / PyTorch's. The"
+        ),
         "process keeps its freed memory.",
         "",
         f"| network, batch | side, channels, features, kernel, stride | {' | '.join(OPERATIONS)} |",
@@ -144,7 +167,8 @@ def main() -> None:
             work = flops(case.batch, shape) / 1e9
             cells = [" / ".join(f"{work / least[name][i]:.0f}" for name in least) for i in range(3)]
             lines.append(
-                f"| {case.name}, {case.batch} | {', '.join(map(str, shape))} | {' | '.join(cells)} |"
+                f"| {case.name}, {case.batch} | {', '.join(map(str, shape))} |"
+                f" {' | '.join(cells)} |"
             )
             print(lines[-1], flush=True)
     if arguments.output:

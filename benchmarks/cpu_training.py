@@ -2,8 +2,9 @@
 
     python -m benchmarks.cpu_training --output results
 
-measures images per second; with --output it writes cpu_training.md and cpu_training.json there. A round takes a
-few steps of each contestant in turn; what is reported is the median over the rounds, of the speeds and of their ratios.
+measures images per second; with --output it writes cpu_training.md and cpu_training.json there. A
+round takes a few steps of each contestant in turn; what is reported is the median over the rounds,
+of the speeds and of their ratios.
 """
 
 import argparse
@@ -28,15 +29,17 @@ from benchmarks.contest import (
     turn,
 )
 from benchmarks.run_logs import command_line
-from resnet_jax.allocator import keep_freed_memory
 from resnet_jax.commands.benchmark import measure_matmul
-from resnet_jax.models.summary import summarize
+from resnet_jax.distributed.runtime import keep_freed_memory
+from resnet_jax.models.analysis.summary import summarize
 
 CONTESTANTS = {"ours": our_resnet, "flax": flax_resnet, "torch": torch_resnet}
 
 
 class Case(NamedTuple):
-    """A network, its images [side, side, channels], and the ratios to the peers that it must reach, if any."""
+    """A network, its images [side, side, channels], and the ratios to the peers that it must reach,
+    if any.
+    """
 
     name: str
     side: int
@@ -58,8 +61,8 @@ def measure(case: Case, rounds: int) -> dict:
     """Alternates the contestants over `rounds` rounds after a warm-up.
 
     Returns:
-      Seconds to the end of the first step and its loss, contestant -> seconds a step of each round, the FLOP/s of a
-      matmul just before, and the floating-point operations of training on an image.
+      Seconds to the end of the first step and its loss, contestant -> seconds a step of each round,
+      the FLOP/s of a matmul just before, and the floating-point operations of training on an image.
     """
     matmul = measure_matmul()
     images, labels = draw(case.batch, case.side, case.channels, case.num_classes)
@@ -86,11 +89,15 @@ def measure(case: Case, rounds: int) -> dict:
 
 def image_flops(case: Case) -> int:
     """Floating-point operations of training on an image, those on padding among them."""
-    return summarize(network(case.name, num_classes=case.num_classes), case.side, case.channels).floor.flops
+    return summarize(
+        network(case.name, num_classes=case.num_classes), case.side, case.channels
+    ).floor.flops
 
 
 def summarise(case: Case, measured: dict) -> dict:
-    """Medians of the speeds (images/s) and of the ratios, round by round, of our speed to each peer's."""
+    """Medians of the speeds (images/s) and of the ratios, round by round, of our speed to each
+    peer's.
+    """
     played = measured["rounds"]
     ratios = {peer: ratio(played, "ours", peer) for peer in case.least}
     return {
@@ -109,12 +116,27 @@ def table(host: dict, results: list[dict], command: str) -> str:
     lines = [
         "# Training on the CPU beside the peers",
         "",
-        f"`{command}` on {host['cores']} cores ({host['cpu']}), load {host['load_before']:.1f} before the run;",
-        f"{versions}; float32. Images/s of whole training steps (momentum SGD with weight decay), contestants",
-        f"alternating in one process that keeps its freed memory, medians over {rounds} rounds. Ratios are the medians",
-        "of the rounds' own ratios, with their range. PyTorch is eager, in channels_last; Flax donates its state.",
+        (
+            f"`{command}` on {host['cores']} cores ({host['cpu']}), load {host['load_before']:.1f}"
+            " before the run;"
+        ),
+        (
+            f"{versions}; float32. Images/s of whole training steps (momentum SGD with weight"
+            " decay), contestants"
+        ),
+        (
+            f"alternating in one process that keeps its freed memory, medians over {rounds} rounds."
+            " Ratios are the medians"
+        ),
+        (
+            "of the rounds' own ratios, with their range. PyTorch is eager, in channels_last; Flax"
+            " donates its state."
+        ),
         "",
-        "| network | images | ours | stock Flax | PyTorch | ours / Flax | ours / PyTorch | first step (s) |",
+        (
+            "| network | images | ours | stock Flax | PyTorch | ours / Flax | ours / PyTorch |"
+            " first step (s) |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -126,14 +148,28 @@ def table(host: dict, results: list[dict], command: str) -> str:
         size = f"{result['batch']} of {result['side']}x{result['side']}x{result['channels']}"
         speeds = " | ".join(f"{speed[peer]:.1f}" for peer in ("ours", "flax", "torch"))
         compiled = f"{first['ours']:.1f}, Flax {first['flax']:.1f}, PyTorch {first['torch']:.1f}"
-        lines.append(f"| {result['name']} | {size} | {speeds} | {' | '.join(ratios)} | {compiled} |")
+        lines.append(
+            f"| {result['name']} | {size} | {speeds} | {' | '.join(ratios)} | {compiled} |"
+        )
     lines += [
         "",
-        "`fashion_mnist_best` is the network of that recipe. ResNet-18 at 28x28 ends in maps of 2x2 and 1x1, which",
-        "stock XLA runs badly and where most of PyTorch's products meet padding; the others have no map below 4x4.",
+        (
+            "`fashion_mnist_best` is the network of that recipe. ResNet-18 at 28x28 ends in maps of"
+            " 2x2 and 1x1, which"
+        ),
+        (
+            "stock XLA runs badly and where most of PyTorch's products meet padding; the others"
+            " have no map below 4x4."
+        ),
         "",
-        "GFLOP/s, counted as in the papers (two a multiply-add, padding included; the stem needs no image gradient),",
-        "beside a float32 matmul of 2,048 just before. Dropping what only meets padding, and Winograd's algorithm,",
+        (
+            "GFLOP/s, counted as in the papers (two a multiply-add, padding included; the stem"
+            " needs no image gradient),"
+        ),
+        (
+            "beside a float32 matmul of 2,048 just before. Dropping what only meets padding, and"
+            " Winograd's algorithm,"
+        ),
         "spare some of the counted operations.",
         "",
         "| network | GFLOP an image | ours | stock Flax | PyTorch | matmul |",
@@ -142,7 +178,9 @@ def table(host: dict, results: list[dict], command: str) -> str:
     for result in results:
         image, speed = result["image_flops"] / 1e9, result["images_per_second"]
         rates = " | ".join(f"{speed[peer] * image:.0f}" for peer in CONTESTANTS)
-        lines.append(f"| {result['name']} | {image:.3f} | {rates} | {result['matmul_flops'] / 1e9:.0f} |")
+        lines.append(
+            f"| {result['name']} | {image:.3f} | {rates} | {result['matmul_flops'] / 1e9:.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

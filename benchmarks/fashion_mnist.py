@@ -1,4 +1,5 @@
-"""Fashion-MNIST: the page of results and the picture of the learning curves, from small logs of the runs.
+"""Fashion-MNIST: the page of results and the picture of the learning curves, from small logs of the
+runs.
 
     python -m benchmarks.fashion_mnist --runs DIR ...   # --workdir of runs and sweeps: their logs are kept from now on
     python -m benchmarks.fashion_mnist                  # page and picture again, from the logs kept
@@ -47,22 +48,40 @@ def page(logs: dict[str, list[Log]]) -> str:
         "# Fashion-MNIST",
         "",
         "`python -m benchmarks.fashion_mnist` makes this page and the picture from the logs in",
-        f"[`fashion_mnist/`](fashion_mnist). Top-1 is that of the {' or '.join(f'{n:,}' for n in test_images)} test",
-        "images after the last step, no checkpoint chosen: mean ± sample standard deviation over n seeds. A recipe's",
+        (
+            "[`fashion_mnist/`](fashion_mnist). Top-1 is that of the"
+            f" {' or '.join(f'{n:,}' for n in test_images)} test"
+        ),
+        (
+            "images after the last step, no checkpoint chosen: mean ± sample standard deviation"
+            " over n seeds. A recipe's"
+        ),
         "header says how it was chosen, and whether test scores had a part in that.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
         *(row(name, runs) for name, runs in logs.items()),
         "",
-        "Training time is the median over the seeds of the seconds spent in training steps, waiting for data",
-        "included; start-up, compiling, evaluating and saving are not in it. It is wall time, so other work on the",
-        "machine, and pauses, are in it; in brackets: had each step taken the median of those logged with it.",
+        (
+            "Training time is the median over the seeds of the seconds spent in training steps,"
+            " waiting for data"
+        ),
+        (
+            "included; start-up, compiling, evaluating and saving are not in it. It is wall time,"
+            " so other work on the"
+        ),
+        (
+            "machine, and pauses, are in it; in brackets: had each step taken the median of those"
+            " logged with it."
+        ),
         "",
         *tutorial(logs.get(TUTORIAL, [])),
         "![Learning curves](fashion_mnist.svg)",
         "",
-        "Test top-1 after each epoch, a thin line a seed and a thick one their mean; dashed: top-1 of the training",
+        (
+            "Test top-1 after each epoch, a thin line a seed and a thick one their mean; dashed:"
+            " top-1 of the training"
+        ),
         "images during the epoch, with its augmentation.",
         "",
         "The commands (DIR holds the published IDX files):",
@@ -96,7 +115,9 @@ def row(name: str, runs: list[Log]) -> str:
 
 
 def tutorial(runs: list[Log]) -> list[str]:
-    """Returns the paragraph that sets our run of the tutorial's recipe beside what the tutorial reports."""
+    """Returns the paragraph that sets our run of the tutorial's recipe beside what the tutorial
+    reports.
+    """
     if not runs:
         return []
     low, high = TUTORIAL_SECONDS
@@ -106,8 +127,14 @@ def tutorial(runs: list[Log]) -> list[str]:
         return f"{low / ours:.1f} to {high / ours:.1f}"
 
     return [
-        f"The tutorial of `{TUTORIAL}` reports a top-1 of {TUTORIAL_TOP1} and {low:,} to {high:,} s an epoch on its",
-        f"CPU: here an epoch of the same recipe is {times('seconds')} times faster ({times('steady_seconds')}), on",
+        (
+            f"The tutorial of `{TUTORIAL}` reports a top-1 of {TUTORIAL_TOP1} and {low:,} to"
+            f" {high:,} s an epoch on its"
+        ),
+        (
+            f"CPU: here an epoch of the same recipe is {times('seconds')} times faster"
+            f" ({times('steady_seconds')}), on"
+        ),
         f"{devices(runs)}. The two processors differ, so not all of it is the software's.",
         "",
     ]

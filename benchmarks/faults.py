@@ -2,10 +2,11 @@
 
     python -m benchmarks.faults [--kills=50] [--seed=0] --output results
 
-One run is left alone. Another is killed at random moments while it starts and compiles, takes steps, evaluates or
-saves, by SIGKILL or SIGTERM, and started again by the same command each time. It must end with the parameters, the
-statistics and the log of the first, bit for bit, and no checkpoint that has its final name may ever be damaged. A run
-that ends before all kills are spent is compared and followed by a fresh one. With --output it writes faults.md there.
+One run is left alone. Another is killed at random moments while it starts and compiles, takes
+steps, evaluates or saves, by SIGKILL or SIGTERM, and started again by the same command each time.
+It must end with the parameters, the statistics and the log of the first, bit for bit, and no
+checkpoint that has its final name may ever be damaged. A run that ends before all kills are spent
+is compared and followed by a fresh one. With --output it writes faults.md there.
 """
 
 import argparse
@@ -24,7 +25,8 @@ import numpy as np
 from benchmarks.contest import machine, output_folder
 from benchmarks.run_logs import command_line
 from resnet_jax import run
-from resnet_jax.training import logbook, seal
+from resnet_jax.training.checkpointing import checksums
+from resnet_jax.training.reporting import logbook
 
 ROOT = Path(__file__).parents[1]
 MOMENTS = ("start and compile", "step", "evaluate", "save")
@@ -69,7 +71,8 @@ def wait_for(moment: str, process: subprocess.Popen, workdir: Path, draw: random
         ):
             time.sleep(draw.uniform(0, 0.03))
             return
-        # The only line of an epoch's training is written right before its evaluation, whose own comes after.
+        # The only line of an epoch's training is written right before its evaluation, whose own
+        # comes after.
         if moment == "evaluate" and lines(log) > trained:
             time.sleep(draw.uniform(0, 0.01))
             return
@@ -84,7 +87,7 @@ def lines(log: Path) -> int:
 def damaged(workdir: Path) -> list[str]:
     """Returns what is wrong with the committed checkpoints of a run."""
     found = [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
-    return [f"{path}: {fault}" for path in found if (fault := seal.fault(path))]
+    return [f"{path}: {fault}" for path in found if (fault := checksums.fault(path))]
 
 
 def log_of(workdir: Path) -> list[dict]:
@@ -96,9 +99,15 @@ def log_of(workdir: Path) -> list[dict]:
 
 def is_same(workdir: Path, straight: Path) -> bool:
     """Whether two finished runs have the same parameters, statistics and log, bit for bit."""
-    (_, ours, told), (_, theirs, expected) = (run.restore(path, "last") for path in (workdir, straight))
+    (_, ours, answers), (_, theirs, expected) = (
+        run.restore(path, "last") for path in (workdir, straight)
+    )
     equal = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), ours, theirs)
-    return told.step == expected.step and all(jax.tree.leaves(equal)) and log_of(workdir) == log_of(straight)
+    return (
+        answers.step == expected.step
+        and all(jax.tree.leaves(equal))
+        and log_of(workdir) == log_of(straight)
+    )
 
 
 def finish(workdir: Path) -> None:
@@ -119,13 +128,17 @@ def strike(workdir: Path, draw: random.Random, counts: collections.Counter) -> b
         return False
     # Before the handlers are there, SIGTERM ends the interpreter as it ends any.
     if process.returncode not in (-number, 128 + number):
-        raise RuntimeError(f"status {process.returncode} after {number.name} during {moment}:\n{output}")
+        raise RuntimeError(
+            f"status {process.returncode} after {number.name} during {moment}:\n{output}"
+        )
     counts[moment, number.name] += 1
     return True
 
 
 def torment(kills: int, seed: int, folder: Path) -> tuple[collections.Counter, int, list[str]]:
-    """Spends all kills; returns their counts, how many runs they were spread over, and every fault found."""
+    """Spends all kills; returns their counts, how many runs they were spread over, and every fault
+    found.
+    """
     draw, counts, faults = random.Random(seed), collections.Counter(), []
     straight, number = folder / "straight", 0
     finish(straight)
@@ -143,29 +156,39 @@ def torment(kills: int, seed: int, folder: Path) -> tuple[collections.Counter, i
 
 def report(counts: collections.Counter, runs: int, faults: list[str], minutes: float) -> str:
     host = machine(())
-    rows = [f"| {moment} | {counts[moment, 'SIGKILL']} | {counts[moment, 'SIGTERM']} |" for moment in MOMENTS]
+    rows = [
+        f"| {moment} | {counts[moment, 'SIGKILL']} | {counts[moment, 'SIGTERM']} |"
+        for moment in MOMENTS
+    ]
     outcome = "none" if not faults else "; ".join(faults)
     return "\n".join(
         [
             "# Faults: a training process killed at random moments",
             "",
-            f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), jax {jax.__version__}, "
-            f"{minutes:.0f} minutes.",
+            (
+                f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), jax"
+                f" {jax.__version__}, {minutes:.0f} minutes."
+            ),
             "",
             "| while it was to | SIGKILL | SIGTERM |",
             "|---|---|---|",
             *rows,
             "",
-            f"{counts.total()} kills, spread over {runs} run{'s' if runs > 1 else ''} of 880 steps. Faults found "
-            "(a committed checkpoint damaged at any time; parameters, statistics or log at the end other than the "
-            f"undisturbed run's, bit for bit): {outcome}.",
+            (
+                f"{counts.total()} kills, spread over {runs} run{'s' if runs > 1 else ''} of 880"
+                " steps. Faults found (a committed checkpoint damaged at any time; parameters,"
+                " statistics or log at the end other than the undisturbed run's, bit for bit):"
+                f" {outcome}."
+            ),
             "",
         ]
     )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

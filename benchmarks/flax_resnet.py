@@ -1,4 +1,6 @@
-"""The peer in stock Flax: a ResNet of `flax.linen` layers and the plainest training step, for timing only."""
+"""The peer in stock Flax: a ResNet of `flax.linen` layers and the plainest training step, for
+timing only.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -25,9 +27,9 @@ class Block(nn.Module):
         def conv_norm(x, features, size, stride=1):
             pad = size // 2
             padding = ((pad, pad), (pad, pad))
-            x = nn.Conv(features, (size, size), (stride, stride), padding, use_bias=False, dtype=self.dtype)(
-                x
-            )
+            x = nn.Conv(
+                features, (size, size), (stride, stride), padding, use_bias=False, dtype=self.dtype
+            )(x)
             return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
 
         if self.bottleneck:
@@ -43,7 +45,9 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A network of such blocks, [N, H, W, C] -> [N, num_classes]; convolutions and normalisation in `dtype`."""
+    """A network of such blocks, [N, H, W, C] -> [N, num_classes]; convolutions and normalisation in
+    `dtype`.
+    """
 
     stage_sizes: Sequence[int]
     bottleneck: bool

@@ -1,4 +1,6 @@
-"""The record and the page of the GPU contest: one section a device, one row a contestant of a match."""
+"""The record and the page of the GPU contest: one section a device, one row a contestant of a
+match.
+"""
 
 import functools
 import json
@@ -10,8 +12,8 @@ import jax.numpy as jnp
 from benchmarks.contest import Ratio, ratio, say_versions, speed
 from benchmarks.gpu_contestants import BATCHES, CONTESTANTS, OURS, VARIANTS
 from resnet_jax import create_model
-from resnet_jax.models.roofline import DATA_SHEETS
-from resnet_jax.models.summary import summarize
+from resnet_jax.models.analysis.roofline import DATA_SHEETS
+from resnet_jax.models.analysis.summary import summarize
 
 COMMAND = "python -m benchmarks.gpu_training --output results"
 # Shares of the unfused memory bound, wanted and aimed at, and the ratio to torch.compile; of what.
@@ -26,7 +28,8 @@ Record = dict[str, dict[str, Any]]
 
 @functools.cache
 def bound(device: str, network: str, side: int = 224, dtype: str = "bfloat16") -> float | None:
-    """Images per second at which unfused training fills a device's memory bandwidth; None for an unknown device.
+    """Images per second at which unfused training fills a device's memory bandwidth; None for an
+    unknown device.
 
     See `roofline.training_floor` for the traffic that is counted.
     """
@@ -38,7 +41,9 @@ def bound(device: str, network: str, side: int = 224, dtype: str = "bfloat16") -
 
 
 def read(folder: Path | None) -> Record:
-    """Reads the record in a folder: device -> "machine" and "matches"; empty where there is none."""
+    """Reads the record in a folder: device -> "machine" and "matches"; empty where there is
+    none.
+    """
     path = folder and folder / "gpu_training.json"
     return json.loads(path.read_text()) if path and path.exists() else {}
 
@@ -54,12 +59,16 @@ def write(folder: Path | None, record: Record) -> None:
 
 
 def add(record: Record, device: str, machine: dict[str, Any], match: Match) -> None:
-    """Adds a match to the record, in place of an earlier one of the same problem and contestants."""
+    """Adds a match to the record, in place of an earlier one of the same problem and
+    contestants.
+    """
     section = record.setdefault(device, {"matches": []})
     section["machine"] = machine
 
     def is_same(other: Match) -> bool:
-        return other["problem"] == match["problem"] and [*other["contestants"]] == [*match["contestants"]]
+        return other["problem"] == match["problem"] and [*other["contestants"]] == [
+            *match["contestants"]
+        ]
 
     matches = section["matches"]
     place = next((number for number, other in enumerate(matches) if is_same(other)), len(matches))
@@ -72,11 +81,26 @@ def page(record: Record) -> str:
         "# Training on one GPU beside the peers",
         "",
         f"Written by `{COMMAND}`, and with `--variants` for the variants.",
-        "Images/s of whole training steps (momentum SGD with weight decay) on one batch of random images that lies on",
-        "the device. Every contestant has a process of its own; they take turns of some seconds. Speeds and ratios are",
-        "medians over the rounds, with their range; a ratio is taken round by round. The bound is the bandwidth of the",
-        "device's data sheet over the memory traffic of unfused training. Memory is the most that arrays held at once,",
-        "compilation included. The first step includes compiling, unless the same run did that before.",
+        (
+            "Images/s of whole training steps (momentum SGD with weight decay) on one batch of"
+            " random images that lies on"
+        ),
+        (
+            "the device. Every contestant has a process of its own; they take turns of some"
+            " seconds. Speeds and ratios are"
+        ),
+        (
+            "medians over the rounds, with their range; a ratio is taken round by round. The bound"
+            " is the bandwidth of the"
+        ),
+        (
+            "device's data sheet over the memory traffic of unfused training. Memory is the most"
+            " that arrays held at once,"
+        ),
+        (
+            "compilation included. The first step includes compiling, unless the same run did that"
+            " before."
+        ),
         "[GPU notes](../docs/gpu_notes.md) has the leads with their predictions.",
         "",
     ]
@@ -87,8 +111,14 @@ def page(record: Record) -> str:
 
 def _pending() -> list[str]:
     lines = [
-        "**Not yet measured.** What the figures will be held against, computed from the networks' shapes at 224x224 in",
-        f"bfloat16: wanted of ResNet-50 are {WANTED_SHARE:.0%} of the bound and {WANTED_RATIO:g} times torch.compile;",
+        (
+            "**Not yet measured.** What the figures will be held against, computed from the"
+            " networks' shapes at 224x224 in"
+        ),
+        (
+            f"bfloat16: wanted of ResNet-50 are {WANTED_SHARE:.0%} of the bound and"
+            f" {WANTED_RATIO:g} times torch.compile;"
+        ),
         f"{AIMED_SHARE:.0%} is aimed at.",
         "",
         "| device | network | unfused memory bound, images/s | wanted | aimed at |",
@@ -98,7 +128,9 @@ def _pending() -> list[str]:
         for network in BATCHES:
             limit = bound(device, network)
             goals = (
-                [limit * share for share in (WANTED_SHARE, AIMED_SHARE)] if network == WANTED_OF[0] else []
+                [limit * share for share in (WANTED_SHARE, AIMED_SHARE)]
+                if network == WANTED_OF[0]
+                else []
             )
             cells = [f"{goal:,.0f}" for goal in goals] or ["–", "–"]
             lines.append(f"| {device} | {network} | {limit:,.0f} | {' | '.join(cells)} |")
@@ -110,7 +142,12 @@ def _section(device: str, section: dict[str, Any]) -> list[str]:
     packages = say_versions(host["versions"])
     networks = [match for match in matches if not _is_of_variants(match)]
     variants = [match for match in matches if _is_of_variants(match)]
-    lines = [f"## {device}", "", f"{host['gpu'] or host['cpu']}; {packages}; {host['cores']} cores.", ""]
+    lines = [
+        f"## {device}",
+        "",
+        f"{host['gpu'] or host['cpu']}; {packages}; {host['cores']} cores.",
+        "",
+    ]
     if networks:
         lines += ["### Best of each contestant", "", *_best(device, networks), ""]
         lines += ["### Matches", "", *_table(device, networks), ""]
@@ -148,7 +185,10 @@ def _share(device: str, match: Match, images_per_second: float) -> float | None:
 
 def _table(device: str, matches: list[Match]) -> list[str]:
     lines = [
-        "| network | batch | contestant | images/s | ours / it | of the bound | memory, GiB | first step, s | failed |",
+        (
+            "| network | batch | contestant | images/s | ours / it | of the bound | memory, GiB |"
+            " first step, s | failed |"
+        ),
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for match in matches:
@@ -164,19 +204,25 @@ def _table(device: str, matches: list[Match]) -> list[str]:
                 problem["batch"],
                 name,
                 f"{found.median:,.1f} ({found.low:,.1f} to {found.high:,.1f})" if found else "–",
-                f"{against.median:.2f} ({against.low:.2f} to {against.high:.2f})" if against else "–",
+                (
+                    f"{against.median:.2f} ({against.low:.2f} to {against.high:.2f})"
+                    if against
+                    else "–"
+                ),
                 f"{share:.1%}" if share else "–",
                 f"{peak / 2**30:.1f}" if peak else "–",
                 f"{ready['first_step_seconds']:.1f}" if ready else "–",
                 match["errors"].get(name, "").replace("|", "/"),
             ]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
-    notes = {name: (CONTESTANTS | VARIANTS)[name] for match in matches for name in match["contestants"]}
-    told = [
+    notes = {
+        name: (CONTESTANTS | VARIANTS)[name] for match in matches for name in match["contestants"]
+    }
+    answers = [
         f"{name}: {who.note}" + (f" (`{who.xla_flags}`)" if who.xla_flags else "")
         for name, who in notes.items()
     ]
-    return [*lines, "", "; ".join(told) + "."]
+    return [*lines, "", "; ".join(answers) + "."]
 
 
 def _best(device: str, matches: list[Match]) -> list[str]:
@@ -197,7 +243,9 @@ def _best(device: str, matches: list[Match]) -> list[str]:
             against = best[OURS][0] / images_per_second if OURS in best and name != OURS else None
             held = kind == WANTED_OF and share is not None
             goal = (
-                f" ({WANTED_SHARE:.0%} wanted, {AIMED_SHARE:.0%} aimed at)" if held and name == OURS else ""
+                f" ({WANTED_SHARE:.0%} wanted, {AIMED_SHARE:.0%} aimed at)"
+                if held and name == OURS
+                else ""
             )
             least = f" (at least {WANTED_RATIO:g} wanted)" if held and name in COMPILED else ""
             cells = [
@@ -223,13 +271,19 @@ def _breakdown(match: Match) -> list[str]:
     problem, found = match["problem"], match["breakdown"]
     total = sum(found["categories"].values())
     lines = [
-        f"{problem['network']}, batch {problem['batch']}; {1e3 * found['span']:.2f} ms a step from the first kernel to"
-        f" the last, of which kernels ran {1e3 * total:.2f} ms.",
+        (
+            f"{problem['network']}, batch {problem['batch']}; {1e3 * found['span']:.2f} ms a step"
+            f" from the first kernel to the last, of which kernels ran {1e3 * total:.2f} ms."
+        ),
         "",
         "| kind | ms a step | share |",
         "|---|---|---|",
     ]
     rows = [(name, seconds) for name, seconds in found["categories"].items()]
-    lines += [f"| {name} | {1e3 * seconds:.3f} | {seconds / (total or 1):.1%} |" for name, seconds in rows]
+    lines += [
+        f"| {name} | {1e3 * seconds:.3f} | {seconds / (total or 1):.1%} |" for name, seconds in rows
+    ]
     lines += ["", "| longest instructions | kind | ms a step |", "|---|---|---|"]
-    return lines + [f"| {name} | {kind} | {1e3 * seconds:.3f} |" for name, kind, seconds in found["kernels"]]
+    return lines + [
+        f"| {name} | {kind} | {1e3 * seconds:.3f} |" for name, kind, seconds in found["kernels"]
+    ]

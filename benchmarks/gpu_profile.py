@@ -1,6 +1,7 @@
 """Where a training step's device time goes, by kind of work, from a trace of XLA's profiler.
 
-A trace names the instruction of the compiled program behind each kernel; the program's text says what it does.
+A trace names the instruction of the compiled program behind each kernel; the program's text says
+what it does.
 """
 
 import functools
@@ -34,7 +35,8 @@ class Instruction(NamedTuple):
     Attributes:
       opcodes: its own, and those inside the computations that it calls.
       targets: of the library calls among them.
-      origin: the path of the operation in the traced function; of all inside, where it has none itself.
+      origin: the path of the operation in the traced function; of all inside, where it has none
+        itself.
     """
 
     opcodes: frozenset[str]
@@ -43,7 +45,9 @@ class Instruction(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A kernel that ran: its name, its instruction's name ("" if the trace does not say), seconds from `start`."""
+    """A kernel that ran: its name, its instruction's name ("" if the trace does not say), seconds
+    from `start`.
+    """
 
     name: str
     instruction: str
@@ -57,7 +61,8 @@ class Breakdown(NamedTuple):
     Attributes:
       categories: of each of `CATEGORIES`.
       kernels: the longest instructions with their categories: (name, category, seconds), falling.
-      span: from the first kernel's start to the last one's end; less than the sum where kernels overlap.
+      span: from the first kernel's start to the last one's end; less than the sum where kernels
+        overlap.
     """
 
     categories: dict[str, float]
@@ -66,7 +71,9 @@ class Breakdown(NamedTuple):
 
 
 def read_program(text: str) -> dict[str, Instruction]:
-    """Reads the text of a compiled program (`compiled.as_text()`): its name, and its kernel's, -> what it is."""
+    """Reads the text of a compiled program (`compiled.as_text()`): its name, and its kernel's, ->
+    what it is.
+    """
     bodies: dict[str, list[str]] = {}
     body: list[str] = []
     for line in text.splitlines():
@@ -86,9 +93,13 @@ def read_program(text: str) -> dict[str, Instruction]:
         opcodes = frozenset(_OPCODE.findall(line)[:1]).union(*(part.opcodes for part in inside))
         targets = frozenset(_TARGET.findall(line)).union(*(part.targets for part in inside))
         own = _ORIGIN.search(line)
-        return Instruction(opcodes, targets, own[1] if own else " ".join(part.origin for part in inside))
+        return Instruction(
+            opcodes, targets, own[1] if own else " ".join(part.origin for part in inside)
+        )
 
-    program = {_INSTRUCTION.match(line)[1]: describe(line) for lines in bodies.values() for line in lines}
+    program = {
+        _INSTRUCTION.match(line)[1]: describe(line) for lines in bodies.values() for line in lines
+    }
     return {kernel_name(name): instruction for name, instruction in program.items()} | program
 
 
@@ -98,11 +109,15 @@ def kernel_name(instruction: str) -> str:
 
 
 def classify(event: Event, program: Mapping[str, Instruction]) -> str:
-    """Returns the category of a kernel: by its instruction, by its own name where that is unknown."""
+    """Returns the category of a kernel: by its instruction, by its own name where that is
+    unknown.
+    """
     instruction = program.get(event.instruction) or program.get(event.name)
     if instruction is None:
         by_name = ((_MATMUL, CONVOLUTIONS), (_COPY, COPIES))
-        return next((category for pattern, category in by_name if pattern.search(event.name)), UNKNOWN)
+        return next(
+            (category for pattern, category in by_name if pattern.search(event.name)), UNKNOWN
+        )
     opcodes = instruction.opcodes
     if opcodes & {"convolution", "dot"} or any(map(_MATMUL.search, instruction.targets)):
         return CONVOLUTIONS
@@ -149,7 +164,9 @@ def break_down(
     order = sorted(named.items(), key=lambda item: -item[1])[:longest]
     span = 0.0
     if events:
-        span = max(event.start + event.seconds for event in events) - min(event.start for event in events)
+        span = max(event.start + event.seconds for event in events) - min(
+            event.start for event in events
+        )
     return Breakdown(categories, [(*key, seconds) for key, seconds in order], span / steps)
 
 
@@ -158,8 +175,8 @@ def read_trace(directory: Path, module: str) -> list[Event]:
 
     Args:
       directory: that was given to the profiler.
-      module: the compiled program's name, such as "jit_step". A kernel that names another program is left out, as
-        is, on the CPU, an event that names none.
+      module: the compiled program's name, such as "jit_step". A kernel that names another program
+        is left out, as is, on the CPU, an event that names none.
 
     Raises:
       FileNotFoundError: there is no trace.
@@ -184,5 +201,7 @@ def read_trace(directory: Path, module: str) -> list[Event]:
             if stats.get("hlo_module", module if devices else "") != module:
                 continue
             instruction = stats.get("hlo_op", "")
-            found.append(Event(event.name, instruction, event.start_ns / 1e9, event.duration_ns / 1e9))
+            found.append(
+                Event(event.name, instruction, event.start_ns / 1e9, event.duration_ns / 1e9)
+            )
     return found

@@ -2,12 +2,14 @@
 
     python -m benchmarks.gpu_training --output results
 
-trains with synthetic images in bfloat16, ResNet-50 first, and writes gpu_training.md and gpu_training.json after every
-match; figures of other matches and of other devices that are already there stay. Every contestant has a process of its
-own and they take turns of some seconds; speeds and ratios are medians over the rounds. With --minutes=N what matters
-most comes first and what does not fit is left out. --variants times other formulations and XLA flags beside ours.
+trains with synthetic images in bfloat16, ResNet-50 first, and writes gpu_training.md and
+gpu_training.json after every match; figures of other matches and of other devices that are already
+there stay. Every contestant has a process of its own and they take turns of some seconds; speeds
+and ratios are medians over the rounds. With --minutes=N what matters most comes first and what does
+not fit is left out. --variants times other formulations and XLA flags beside ours.
 
-    python -m benchmarks.gpu_training --device=cpu --networks resnet18 --side 32 --batch 8 --rounds 2
+    python -m benchmarks.gpu_training --device=cpu --networks resnet18 --side 32 --batch 8 --rounds
+    2
 
 is the small form without a GPU.
 """
@@ -58,7 +60,9 @@ class Clock:
         return max(0.0, self._end - time.monotonic())
 
     def has_time_for(self, contestants: int) -> bool:
-        """Whether a match of so many would end in time, if each costs what the dearest cost so far."""
+        """Whether a match of so many would end in time, if each costs what the dearest cost so
+        far.
+        """
         return self.left() > self._dearest * contestants
 
     def spent(self, seconds: float, contestants: int) -> None:
@@ -71,8 +75,8 @@ def play(
 ) -> dict[str, Any]:
     """Plays a match.
 
-    All contestants are alive at once. Those that run out of memory beside the others play again alone with the first
-    one; a failure of any is noted and does not stop the others.
+    All contestants are alive at once. Those that run out of memory beside the others play again
+    alone with the first one; a failure of any is noted and does not stop the others.
 
     Args:
       problem: what they train.
@@ -82,8 +86,9 @@ def play(
       clock: of the whole run.
 
     Returns:
-      "rounds": a list of {contestant: seconds a step}; "apart": the same lists for those who played again; "ready":
-      their first answers; "peak_bytes"; "errors": {contestant: message}; "breakdown" of the first contestant's step.
+      "rounds": a list of {contestant: seconds a step}; "apart": the same lists for those who played
+      again; "ready": their first answers; "peak_bytes"; "errors": {contestant: message};
+      "breakdown" of the first contestant's step.
     """
     first = next(iter(contestants))
     match = _play_together(problem, contestants, rounds, seconds, clock)
@@ -116,7 +121,9 @@ def _play_together(
                 workers[name] = Worker(contestant, problem, min(clock.left() - kept, START_LIMIT))
             except Failure as failure:
                 errors[name] = str(failure)
-        turns = {name: partial(worker.turn, seconds, TURN_LIMIT) for name, worker in workers.items()}
+        turns = {
+            name: partial(worker.turn, seconds, TURN_LIMIT) for name, worker in workers.items()
+        }
         played, left = alternate(turns, rounds, over=lambda: not clock.left())
         errors |= left
         for name in workers.keys() - left.keys():
@@ -131,7 +138,13 @@ def _play_together(
     finally:
         for worker in workers.values():
             worker.close()
-    return {"rounds": played, "ready": ready, "peak_bytes": peaks, "errors": errors, "breakdown": breakdown}
+    return {
+        "rounds": played,
+        "ready": ready,
+        "peak_bytes": peaks,
+        "errors": errors,
+        "breakdown": breakdown,
+    }
 
 
 def plan(arguments: argparse.Namespace) -> Iterator[tuple[Problem, tuple[str, ...]]]:
@@ -157,7 +170,8 @@ def run(arguments: argparse.Namespace, host: dict[str, Any], command: str) -> di
     for problem, names in plan(arguments):
         if not clock.has_time_for(len(names)):
             print(
-                f"left out, as the time is nearly up: {problem.network}, batch {problem.batch}: {', '.join(names)}"
+                f"left out, as the time is nearly up: {problem.network}, batch {problem.batch}:"
+                f" {', '.join(names)}"
             )
             continue
         began = time.monotonic()
@@ -165,9 +179,15 @@ def run(arguments: argparse.Namespace, host: dict[str, Any], command: str) -> di
         match = play(problem, contestants, arguments.rounds, arguments.seconds, clock)
         clock.spent(time.monotonic() - began, len(names))
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        match |= {"problem": problem._asdict(), "contestants": names, "date": date, "command": command}
+        match |= {
+            "problem": problem._asdict(),
+            "contestants": names,
+            "date": date,
+            "command": command,
+        }
         device = next(
-            (each["device"] for each in match["ready"].values()), (host["gpu"] or "cpu").split(",")[0]
+            (each["device"] for each in match["ready"].values()),
+            (host["gpu"] or "cpu").split(",")[0],
         )
         gpu_page.add(record, device, host, match)
         print(gpu_page.match_table(device, match), flush=True)
@@ -196,7 +216,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--batch", nargs="+", type=int, help="batches of every network; each has its own otherwise"
     )
     parser.add_argument("--contestants", nargs="+", default=list(DEFAULT), choices=list(EVERYONE))
-    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), help="all of them if none is named")
+    parser.add_argument(
+        "--variants", nargs="*", choices=list(VARIANTS), help="all of them if none is named"
+    )
     parser.add_argument("--device", default="gpu", choices=("gpu", "cpu"))
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--side", type=int, default=224, help="of the images, in pixels")
@@ -205,7 +227,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, help="after which no match is begun that would not end in time"
     )
-    parser.add_argument("--output", type=Path, help="folder for the tables; nothing is written without it")
+    parser.add_argument(
+        "--output", type=Path, help="folder for the tables; nothing is written without it"
+    )
     parser.add_argument(
         "--pending", action="store_true", help="write what is still to be measured; run nothing"
     )
@@ -218,14 +242,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jax.config.update("jax_platforms", "cpu")
     gpu = find_gpu()
     if parsed.pending or (parsed.device == "gpu" and not gpu):
-        print("no figures: " + ("none were asked for" if parsed.pending else "nvidia-smi finds no GPU here"))
+        print(
+            "no figures: "
+            + ("none were asked for" if parsed.pending else "nvidia-smi finds no GPU here")
+        )
         gpu_page.write(parsed.output, gpu_page.read(parsed.output))
         return
     words = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "-m", "benchmarks.gpu_training", *words])
     host = {**machine(), "gpu": gpu if parsed.device == "gpu" else None}
     with tempfile.TemporaryDirectory(prefix="gpu_training_") as cache:
-        # Ours starts anew in every match of variants: what was compiled once is kept to the end of the run.
+        # Ours starts anew in every match of variants: what was compiled once is kept to the end of
+        # the run.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
         run(parsed, host, command)
 

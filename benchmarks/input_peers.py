@@ -1,4 +1,6 @@
-"""The same work done by others: Pillow as torchvision's references use it, and grain round this project's decoder."""
+"""The same work done by others: Pillow as torchvision's references use it, and grain round this
+project's decoder.
+"""
 
 import functools
 import math
@@ -9,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from resnet_jax.data import decode, geometry
+from resnet_jax.data.images import decode, geometry
 
 SIZE, SCALE, RATIO = 224, (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def pillow(paths: list[str], threads: int) -> Callable[[int], None]:
-    """Returns a function that decodes, crops, resizes and mirrors so many images, one file after the other."""
+    """Returns a function that decodes, crops, resizes and mirrors so many images, one file after
+    the other.
+    """
 
     def one(path: str) -> np.ndarray:
         with open(path, "rb") as file:
@@ -31,14 +35,18 @@ def pillow(paths: list[str], threads: int) -> Callable[[int], None]:
     def run(images: int) -> None:
         batch = np.empty((64, SIZE, SIZE, 3), np.uint8)
         with ThreadPoolExecutor(threads) as pool:
-            for place, pixels in enumerate(pool.map(one, (paths[i % len(paths)] for i in range(images)))):
+            for place, pixels in enumerate(
+                pool.map(one, (paths[i % len(paths)] for i in range(images)))
+            ):
                 batch[place % 64] = pixels
 
     return run
 
 
 def grain(paths: list[str], threads: int, batch_size: int) -> Callable[[int], None]:
-    """Returns a function that makes so many images in batches by grain's threads, with this project's decoder."""
+    """Returns a function that makes so many images in batches by grain's threads, with this
+    project's decoder.
+    """
     import grain
 
     def one(place: int) -> np.ndarray:

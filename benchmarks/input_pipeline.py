@@ -1,10 +1,11 @@
-"""How many images a second the input pipeline makes, beside Pillow's, grain's and tf.data's on the same files.
+"""How many images a second the input pipeline makes, beside Pillow's, grain's and tf.data's on the
+same files.
 
     python -m benchmarks.input_pipeline --tensorflow_python PYTHON --output results
 
-PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out. With --output it writes
-input_pipeline.md there. All contenders take turns; what is reported is the median over the rounds, of the speeds and of
-their ratios.
+PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out. With
+--output it writes input_pipeline.md there. All contenders take turns; what is reported is the
+median over the rounds, of the speeds and of their ratios.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from benchmarks import input_peers
 from benchmarks.contest import Ratio, machine, output_folder, say_versions
 from benchmarks.run_logs import command_line
 from resnet_jax import data
-from resnet_jax.data.decode import cores
+from resnet_jax.data.images.decode import cores
 from resnet_jax.data.prepare import prepare
 
 BATCH = 64
@@ -72,7 +73,9 @@ def parsed() -> argparse.Namespace:
 
 
 def photographs(root: pathlib.Path, count: int) -> list[str]:
-    """Writes JPEGs of about 500x375 at quality 90 to 95 as a folder tree and returns their paths."""
+    """Writes JPEGs of about 500x375 at quality 90 to 95 as a folder tree and returns their
+    paths.
+    """
     draws, photos, paths = np.random.default_rng(0), load_sample_images().images, []
     for number in range(count):
         height, width = 375 + int(draws.integers(-20, 20)), 500 + int(draws.integers(-20, 20))
@@ -94,17 +97,21 @@ def photographs(root: pathlib.Path, count: int) -> list[str]:
 
 
 def settings(**changes) -> ConfigDict:
-    config = ConfigDict({name: field.default for name, field in data.FIELDS.items()}, type_safe=False)
+    config = ConfigDict(
+        {name: field.default for name, field in data.FIELDS.items()}, type_safe=False
+    )
     config.update(changes)
     return config
 
 
 def ours(threads: int, **changes) -> Callable[[int], None]:
     config = settings(num_threads=threads, **changes)
-    loader = data.Loader(data.open_source(config, True, 0), config, batch_size=BATCH, seed=0, train=True)
+    loader = data.Loader(
+        data.open_source(config, True, 0), config, batch_size=BATCH, seed=0, train=True
+    )
 
     def run(images: int) -> None:
-        with data.Feed(loader, 0, images // BATCH, lambda batch: batch) as feed:
+        with data.Prefetcher(loader, 0, images // BATCH, lambda batch: batch) as feed:
             for _ in feed:
                 pass
 
@@ -117,7 +124,9 @@ def everyone(
     tree, threads = {"name": "folder", "dir": str(root / "tree")}, arguments.threads
     for name, short_side in (("whole", None), ("shrunk", 256)):
         source = data.open_source(settings(**tree), True, 0)
-        prepare({"train": source}, root / name, short_side=short_side, quality=90, shard_examples=50)
+        prepare(
+            {"train": source}, root / name, short_side=short_side, quality=90, shard_examples=50
+        )
     contenders = {
         "Pillow": input_peers.pillow(paths, threads),
         "resnet_jax, files": ours(threads, **tree),
@@ -137,7 +146,9 @@ def tensorflow(
     python: str, listing: pathlib.Path, threads: int, stack: contextlib.ExitStack
 ) -> Callable[[int], tuple[float, float]]:
     script = str(pathlib.Path(__file__).parent / "input_tfdata.py")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+    }
     process = stack.enter_context(
         subprocess.Popen(
             [python, script, str(listing), str(threads)],
@@ -164,7 +175,8 @@ def rounds(
     """Runs all in turn; the first, warming round does not count.
 
     Returns:
-      (images a second of each contender in each round, the median of its processor milliseconds an image).
+      (images a second of each contender in each round, the median of its processor milliseconds an
+      image).
     """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     work: dict[str, list[float]] = {name: [] for name in contenders}
@@ -185,7 +197,9 @@ def in_memory(count: int) -> dict[str, list[float]]:
     draws = np.random.default_rng(0)
     for shape in ((28, 28, 1), (32, 32, 3)):
         images = draws.integers(0, 256, (50_000, *shape), np.uint8)
-        source = data.ArraySource("memory", "train", ("a",), images, np.zeros(50_000, int), lambda: None)
+        source = data.ArraySource(
+            "memory", "train", ("a",), images, np.zeros(50_000, int), lambda: None
+        )
         loader = data.Loader(source, settings(), batch_size=512, seed=0, train=True)
         name = "resnet_jax, {}x{}x{} in memory, batch 512, 1 core".format(*shape)
         rates[name] = []
@@ -198,7 +212,10 @@ def in_memory(count: int) -> dict[str, list[float]]:
 
 
 def table(
-    rates: dict[str, list[float]], work: dict[str, float], arguments: argparse.Namespace, host: dict[str, Any]
+    rates: dict[str, list[float]],
+    work: dict[str, float],
+    arguments: argparse.Namespace,
+    host: dict[str, Any],
 ) -> str:
     versions = say_versions(host["versions"])
     lines = [
@@ -206,20 +223,33 @@ def table(
         "",
         f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), load",
         f"{host['load_before']:.1f} before the run; {versions}; {arguments.threads} threads.",
-        f"{arguments.files} JPEG files of about 500x375, random-resized crop to 224 and flip, {arguments.images:,}",
-        f"images a turn, medians of {arguments.rounds} rounds taken in turn; ratios are the medians of the rounds'",
+        (
+            f"{arguments.files} JPEG files of about 500x375, random-resized crop to 224 and flip,"
+            f" {arguments.images:,}"
+        ),
+        (
+            f"images a turn, medians of {arguments.rounds} rounds taken in turn; ratios are the"
+            " medians of the rounds'"
+        ),
         "own, with their range. Ours flips on the device.",
         "",
-        "| pipeline | images/s | lowest to highest | times Pillow | times tf.data | processor ms an image |",
+        (
+            "| pipeline | images/s | lowest to highest | times Pillow | times tf.data | processor"
+            " ms an image |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for name, found in rates.items():
         spread = f"{min(found):,.0f} to {max(found):,.0f}"
         peers = [rates.get(peer) if name in work else None for peer in ("Pillow", "tf.data")]
-        ratios = ["{:.2f} ({:.2f} to {:.2f})".format(*times(found, peer)) if peer else "" for peer in peers]
+        ratios = [
+            "{:.2f} ({:.2f} to {:.2f})".format(*times(found, peer)) if peer else ""
+            for peer in peers
+        ]
         busy = f"{work[name]:.2f}" if name in work else ""
         lines.append(
-            f"| {name} | {statistics.median(found):,.0f} | {spread} | {' | '.join(ratios)} | {busy} |"
+            f"| {name} | {statistics.median(found):,.0f} | {spread} | {' | '.join(ratios)} |"
+            f" {busy} |"
         )
     scaling = times(*(rates[f"resnet_jax, files{of}"] for of in ("", ", 1 thread")))
     lines += ["", f"From 1 to {arguments.threads} threads: {scaling.median:.2f} times.", ""]
@@ -232,17 +262,25 @@ def times(ours: list[float], theirs: list[float]) -> Ratio:
 
 
 def epoch_start() -> str:
-    """Compares the first batch of an epoch with one in its middle, for a set of ImageNet's length."""
+    """Compares the first batch of an epoch with one in its middle, for a set of ImageNet's
+    length.
+    """
     source = data.ArraySource("memory", "train", ("a",), *_long(), lambda: None)
     loader = data.Loader(source, settings(), batch_size=256, seed=0, train=True)
     seconds = {"first": [], "middle": []}
     for epoch in range(50):
-        for kind, number in (("first", epoch * len(loader)), ("middle", epoch * len(loader) + 2000)):
+        for kind, number in (
+            ("first", epoch * len(loader)),
+            ("middle", epoch * len(loader) + 2000),
+        ):
             began = time.perf_counter()
             loader[number]
             seconds[kind].append(time.perf_counter() - began)
     first, middle = (1e3 * statistics.median(seconds[kind]) for kind in ("first", "middle"))
-    return f"\nFirst batch of an epoch of 1,281,167 examples: {first:.2f} ms; one in the middle: {middle:.2f} ms.\n"
+    return (
+        f"\nFirst batch of an epoch of 1,281,167 examples: {first:.2f} ms; one in the middle:"
+        f" {middle:.2f} ms.\n"
+    )
 
 
 def _long() -> tuple[np.ndarray, np.ndarray]:
@@ -254,15 +292,20 @@ def memory(batches: int) -> str:
     with tempfile.TemporaryDirectory() as root:
         photographs(pathlib.Path(root), 20)
         config = settings(name="folder", dir=str(pathlib.Path(root) / "tree"), image_size=32)
-        loader = data.Loader(data.open_source(config, True, 0), config, batch_size=4, seed=0, train=True)
+        loader = data.Loader(
+            data.open_source(config, True, 0), config, batch_size=4, seed=0, train=True
+        )
         resident = []
-        with data.Feed(loader, 0, batches, lambda batch: batch) as feed:
+        with data.Prefetcher(loader, 0, batches, lambda batch: batch) as feed:
             for number, _ in feed:
                 if number in (batches // 10, batches - 1):
                     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
                     resident.append(pages * resource.getpagesize() / 2**20)
     early, late = resident
-    return f"\nResident memory: {early:.0f} MiB after {batches // 10:,} batches, {late:.0f} MiB after {batches:,}.\n"
+    return (
+        f"\nResident memory: {early:.0f} MiB after {batches // 10:,} batches, {late:.0f} MiB after"
+        f" {batches:,}.\n"
+    )
 
 
 if __name__ == "__main__":

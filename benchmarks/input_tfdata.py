@@ -1,7 +1,9 @@
-"""tf.data with the fused decode_and_crop_jpeg, as the TensorFlow references have it; run by `input_pipeline.py`.
+"""tf.data with the fused decode_and_crop_jpeg, as the TensorFlow references have it; run by
+`input_pipeline.py`.
 
-Reads a list of files from the path in argv[1], uses argv[2] threads, and for each number of images on standard input
-prints the seconds that they took, by the clock and of the processors. It needs TensorFlow and nothing of this project.
+Reads a list of files from the path in argv[1], uses argv[2] threads, and for each number of images
+on standard input prints the seconds that they took, by the clock and of the processors. It needs
+TensorFlow and nothing of this project.
 """
 
 import os
@@ -42,7 +44,9 @@ def main():
         images = int(line)
         options = tf.data.Options()
         options.threading.private_threadpool_size = threads
-        batches = tf.data.Dataset.from_tensor_slices(paths).repeat().take(images).with_options(options)
+        batches = (
+            tf.data.Dataset.from_tensor_slices(paths).repeat().take(images).with_options(options)
+        )
         batches = batches.map(example, num_parallel_calls=threads).batch(64).prefetch(2)
         began, worked = time.perf_counter(), time.process_time()
         for _ in batches:

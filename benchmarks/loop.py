@@ -2,9 +2,10 @@
 
     python -m benchmarks.loop --output results
 
-measures, with the code of the training command itself: the loop and its evaluation beside bare steps on one batch, what
-a checkpoint costs, how much a second start compiles, and where the time up to the first step goes. With --output it
-writes loop.md and loop.json there. Whatever is compared alternates in one process; medians are reported.
+measures, with the code of the training command itself: the loop and its evaluation beside bare
+steps on one batch, what a checkpoint costs, how much a second start compiles, and where the time up
+to the first step goes. With --output it writes loop.md and loop.json there. Whatever is compared
+alternates in one process; medians are reported.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import jax
 from benchmarks import contest, loop_start, loop_steps
 from benchmarks.loop_steps import settings
 from benchmarks.run_logs import command_line
-from resnet_jax.commands.assembly import prepare_runtime
+from resnet_jax.experiment import prepare_runtime
 
 EPOCH_SECONDS = 60.0
 RESNET18 = {
@@ -47,7 +48,9 @@ def measure(rounds: int, starts: int) -> dict[str, Any]:
             LARGE: loop_steps.time_evaluation(
                 settings(data__eval_split="train", **RESNET18), rounds=2 * rounds
             ),
-            SMALL: loop_steps.time_evaluation(settings(data__eval_split="train"), rounds=4 * rounds),
+            SMALL: loop_steps.time_evaluation(
+                settings(data__eval_split="train"), rounds=4 * rounds
+            ),
         },
         "save": loop_steps.time_saves(settings(**RESNET18), rounds=rounds),
         "starts": measure_starts([loop_start.QUICKSTART], starts),
@@ -55,8 +58,12 @@ def measure(rounds: int, starts: int) -> dict[str, Any]:
     }
 
 
-def measure_starts(arguments: list[str], count: int, steps: int = 30) -> dict[str, list[dict[str, Any]]]:
-    """Starts a recipe with an empty cache, goes on with that run, and starts `count` runs of it anew."""
+def measure_starts(
+    arguments: list[str], count: int, steps: int = 30
+) -> dict[str, list[dict[str, Any]]]:
+    """Starts a recipe with an empty cache, goes on with that run, and starts `count` runs of it
+    anew.
+    """
     with tempfile.TemporaryDirectory() as folder:
 
         def start(workdir: str) -> dict[str, Any]:
@@ -85,7 +92,8 @@ def measure_imports(count: int) -> dict[str, float]:
 def judge(measured: dict[str, Any]) -> list[tuple[str, str, str, bool | None]]:
     """Returns (what, wanted, measured, whether it is met) for every value that is promised.
 
-    What compares has two estimates, the median of the rounds' and that of the fastest: None where they disagree.
+    What compares has two estimates, the median of the rounds' and that of the fastest: None where
+    they disagree.
     """
 
     def within(both: tuple[float, float], limit: float, form: str) -> tuple[str, str, bool | None]:
@@ -99,20 +107,30 @@ def judge(measured: dict[str, Any]) -> list[tuple[str, str, str, bool | None]]:
     def ratio(result: dict[str, Any], limit: float) -> tuple[str, str, bool | None]:
         return within((result["ratio"], result["ratio_of_fastest"]), limit, ".3f")
 
-    loop, evaluation, save = measured["loop"][LARGE], measured["evaluation"][LARGE], measured["save"]
+    loop, evaluation, save = (
+        measured["loop"][LARGE],
+        measured["evaluation"][LARGE],
+        measured["save"],
+    )
     in_loop = [name for result in measured["loop"].values() for name in result["compiled_in_loop"]]
-    in_evaluation = [name for result in measured["evaluation"].values() for name in result["compiled"]]
+    in_evaluation = [
+        name for result in measured["evaluation"].values() for name in result["compiled"]
+    ]
     shares = save["extra_seconds"] / EPOCH_SECONDS, save["extra_of_fastest"] / EPOCH_SECONDS
     over = measured["imports"]["import resnet_jax"] - measured["imports"]["import jax, flax.linen"]
     misses = {
-        kind: max(start["misses"] for start in measured["starts"][kind]) for kind in ("resumed", "second")
+        kind: max(start["misses"] for start in measured["starts"][kind])
+        for kind in ("resumed", "second")
     }
     return [
         (f"loop / bare step, {LARGE}", *ratio(loop, 1.03)),
         (f"evaluation / bare inference, {LARGE}", *ratio(evaluation, 1.05)),
         ("programs compiled in the loop", "0", str(len(in_loop)), not in_loop),
         (
-            f"programs compiled for a last batch of {evaluation['last_batch']} of {evaluation['batch_size']}",
+            (
+                f"programs compiled for a last batch of {evaluation['last_batch']} of"
+                f" {evaluation['batch_size']}"
+            ),
             "0",
             str(len(in_evaluation)),
             not in_evaluation,
@@ -162,16 +180,32 @@ def _loop_lines(measured: dict[str, Any]) -> list[str]:
     return [
         "## Loop and bare step",
         "",
-        "Whole epochs of the training command, a line of the log at the end of each, beside as many steps on one batch",
-        "whose results nobody reads; ratios are medians of the rounds' own, with their range. The overhead is that of",
-        "one step. With a step that does nothing it is all that the host does: a device whose step takes longer than",
-        "that is kept busy, since the host is a step ahead. The fastest stretch of each kind is the one that other",
+        (
+            "Whole epochs of the training command, a line of the log at the end of each, beside as"
+            " many steps on one batch"
+        ),
+        (
+            "whose results nobody reads; ratios are medians of the rounds' own, with their range."
+            " The overhead is that of"
+        ),
+        (
+            "one step. With a step that does nothing it is all that the host does: a device whose"
+            " step takes longer than"
+        ),
+        (
+            "that is kept busy, since the host is a step ahead. The fastest stretch of each kind is"
+            " the one that other"
+        ),
         "processes on the machine disturbed least.",
         "",
-        "| | network | bare (ms) | in the loop (ms) | overhead (ms) | ratio | fastest / fastest | rounds |",
+        (
+            "| | network | bare (ms) | in the loop (ms) | overhead (ms) | ratio | fastest / fastest"
+            " | rounds |"
+        ),
         "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {kind} | {name} | {result['bare_ms']:.2f} | {result['loop_ms']:.2f} | {result['overhead_ms']:.2f} | "
+            f"| {kind} | {name} | {result['bare_ms']:.2f} | {result['loop_ms']:.2f} |"
+            f" {result['overhead_ms']:.2f} | "
             + (
                 "{:.3f} ({:.3f} to {:.3f}) | {:.3f}".format(
                     result["ratio"], *result["ratio_range"], result["ratio_of_fastest"]
@@ -190,10 +224,22 @@ def _save_lines(save: dict[str, Any]) -> list[str]:
     return [
         "## A checkpoint",
         "",
-        f"Of {LARGE}, {save['state_megabytes']:.0f} MB with momentum; epochs of {save['epoch_seconds']:.1f} s with and",
-        f"without one, in alternation, {save['rounds']} pairs. The loop is held for {save['held_seconds']:.3f} s; with",
-        f"what the writing takes from the steps on the same cores it costs {save['extra_seconds']:.2f} s ({low:.2f} to",
-        f"{high:.2f}; {save['extra_of_fastest']:.2f} between the fastest of each kind); it is committed",
+        (
+            f"Of {LARGE}, {save['state_megabytes']:.0f} MB with momentum; epochs of"
+            f" {save['epoch_seconds']:.1f} s with and"
+        ),
+        (
+            f"without one, in alternation, {save['rounds']} pairs. The loop is held for"
+            f" {save['held_seconds']:.3f} s; with"
+        ),
+        (
+            "what the writing takes from the steps on the same cores it costs"
+            f" {save['extra_seconds']:.2f} s ({low:.2f} to"
+        ),
+        (
+            f"{high:.2f}; {save['extra_of_fastest']:.2f} between the fastest of each kind); it is"
+            " committed"
+        ),
         f"{save['committed_seconds']:.2f} s after it began.",
     ]
 
@@ -208,12 +254,21 @@ def _start_lines(measured: dict[str, Any]) -> list[str]:
         }
         for kind in kinds
     }
-    whole = {kind: statistics.median(start["first_step_seconds"] for start in starts[kind]) for kind in kinds}
+    whole = {
+        kind: statistics.median(start["first_step_seconds"] for start in starts[kind])
+        for kind in kinds
+    }
     return [
         "## The start",
         "",
-        f"`python launch.py {loop_start.QUICKSTART}`, seconds from the start of the process to the end of the first",
-        "step: with an empty cache of compiled programs, going on with that run, and anew (medians).",
+        (
+            f"`python launch.py {loop_start.QUICKSTART}`, seconds from the start of the process to"
+            " the end of the first"
+        ),
+        (
+            "step: with an empty cache of compiled programs, going on with that run, and anew"
+            " (medians)."
+        ),
         "",
         f"| | {' | '.join(kinds.values())} |",
         "|---|---|---|---|",
@@ -223,7 +278,10 @@ def _start_lines(measured: dict[str, Any]) -> list[str]:
         ),
         f"| **to the first step** | {' | '.join(f'**{whole[kind]:.2f}**' for kind in kinds)} |",
         f"| programs | {' | '.join(str(starts[kind][0]['programs']) for kind in kinds)} |",
-        f"| cache misses | {' | '.join(str(max(s['misses'] for s in starts[kind])) for kind in kinds)} |",
+        (
+            "| cache misses |"
+            f" {' | '.join(str(max(s['misses'] for s in starts[kind])) for kind in kinds)} |"
+        ),
         "",
         "Seconds of processes of their own: "
         + ", ".join(f"`{name}` {seconds:.2f}" for name, seconds in measured["imports"].items())
@@ -242,7 +300,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs of stretches")
     parser.add_argument("--starts", type=int, default=5, help="processes of each kind")
     parser.add_argument(
-        "--output", type=contest.output_folder, help="folder for the tables; nothing is written without it"
+        "--output",
+        type=contest.output_folder,
+        help="folder for the tables; nothing is written without it",
     )
     arguments = parser.parse_args()
     # Before anything asks for devices, as the commands themselves do it.

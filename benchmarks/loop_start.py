@@ -2,8 +2,9 @@
 
     python -m benchmarks.loop_start REPORT STEPS --config=configs/quickstart.py --workdir=DIR
 
-runs the command, lets a signal stop it after STEPS steps, and writes into the file REPORT what each part of the start
-took and what was compiled. START_UP_BEGAN holds the time at which the process was started.
+runs the command, lets a signal stop it after STEPS steps, and writes into the file REPORT what each
+part of the start took and what was compiled. START_UP_BEGAN holds the time at which the process was
+started.
 """
 
 import time
@@ -29,7 +30,8 @@ MISSES = "/jax/compilation_cache/cache_misses"
 
 
 def start(arguments: list[str], *, steps: int, cache: str) -> dict[str, Any]:
-    """Starts the command in a new process, stops it after `steps` steps and returns what it reported.
+    """Starts the command in a new process, stops it after `steps` steps and returns what it
+    reported.
 
     Args:
       arguments: of launch.py.
@@ -37,15 +39,20 @@ def start(arguments: list[str], *, steps: int, cache: str) -> dict[str, Any]:
       cache: the directory of compiled programs.
 
     Returns:
-      "parts": name -> seconds, in order, which add up to "first_step_seconds" since the process was started;
-      "compile_seconds", "misses" and "programs": of the compilations or readings of the cache.
+      "parts": name -> seconds, in order, which add up to "first_step_seconds" since the process was
+      started; "compile_seconds", "misses" and "programs": of the compilations or readings of the
+      cache.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.loop_start", str(report), str(steps), *arguments],
             cwd=ROOT,
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache, "START_UP_BEGAN": repr(time.time())},
+            env=os.environ
+            | {
+                "JAX_COMPILATION_CACHE_DIR": cache,
+                "START_UP_BEGAN": repr(time.time()),
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -95,7 +102,8 @@ def run(report: Path, steps: int, arguments: list[str]) -> int:
         import jax
     with clock.part("import of the rest"):
         import launch
-        from resnet_jax.commands import assembly, train
+        from resnet_jax import experiment
+        from resnet_jax.commands import train
 
     counts = {"programs": 0, "misses": 0}
 
@@ -129,7 +137,7 @@ def run(report: Path, steps: int, arguments: list[str]) -> int:
     watched = (
         (launch, "parse", "command line and recipe"),
         (train, "assemble", "data"),
-        (assembly.Parts, "create_state", "initial state: traced and run"),
+        (experiment.Experiment, "create_state", "initial state: traced and run"),
         (train, "_compile", "steps: traced and lowered"),
         (train, "_introduction", "the introduction"),
         (train, "Logbook", "the log"),
@@ -137,25 +145,36 @@ def run(report: Path, steps: int, arguments: list[str]) -> int:
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(train, "Loop", open_loop))
         for owner, name, part in watched:
-            patches.enter_context(mock.patch.object(owner, name, clock.timing(part, getattr(owner, name))))
+            patches.enter_context(
+                mock.patch.object(owner, name, clock.timing(part, getattr(owner, name)))
+            )
         status = launch.main(["launch.py", *arguments])
     clock.parts["compiled, or read from the cache"] = clock.compiling
     clock.parts["the rest"] = first - sum(clock.parts.values())
-    record = {"first_step_seconds": first, "parts": clock.parts, "compile_seconds": clock.compiling, **counts}
+    record = {
+        "first_step_seconds": first,
+        "parts": clock.parts,
+        "compile_seconds": clock.compiling,
+        **counts,
+    }
     report.write_text(json.dumps(record))
     return status
 
 
 def import_seconds(statement: str) -> float:
     """Returns what a new interpreter takes over a statement, the interpreter's own start aside."""
-    code = f"import time; began = time.perf_counter(); {statement}; print(time.perf_counter() - began)"
+    code = (
+        f"import time; began = time.perf_counter(); {statement}; print(time.perf_counter() - began)"
+    )
     return float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True))
 
 
 def help_seconds() -> float:
     """Returns what `launch.py --help` takes, from process start to end."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "launch.py", "--help"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "launch.py", "--help"], cwd=ROOT, check=True, capture_output=True
+    )
     return time.perf_counter() - began
 
 

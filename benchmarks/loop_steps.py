@@ -13,10 +13,12 @@ from ml_collections import ConfigDict
 
 from benchmarks.loop_start import COMPILED
 from resnet_jax import config as recipe
-from resnet_jax import parallel
-from resnet_jax.commands import assembly, train
+from resnet_jax import experiment
+from resnet_jax.commands import train
+from resnet_jax.distributed.mesh import make_mesh, shard_batch
+from resnet_jax.distributed.requests import Requests
+from resnet_jax.distributed.signals import Signals
 from resnet_jax.training.evaluation import evaluate
-from resnet_jax.training.interrupts import Interrupts, Wishes
 from resnet_jax.training.loop import Loop
 
 NEVER = 1e6
@@ -24,7 +26,9 @@ NEVER = 1e6
 
 
 def settings(**fields: Any) -> ConfigDict:
-    """The quickstart's network on its digits, which lie in memory; `fields` change "room__name" for "room.name"."""
+    """The quickstart's network on its digits, which lie in memory; `fields` change "room__name" for
+    "room.name".
+    """
     config = recipe.defaults()
     quick = {
         "batch_size": 64,
@@ -53,7 +57,8 @@ class Stretches:
     Args:
       step: the compiled program.
       length: calls of a stretch.
-      between: called after a stretch with what the next call is given; returns the state to go on with.
+      between: called after a stretch with what the next call is given; returns the state to go on
+        with.
       skip: calls before the first stretch.
 
     Attributes:
@@ -65,16 +70,16 @@ class Stretches:
         self._calls = -skip
         self.seconds: list[float] = []
 
-    def __call__(self, state: Any, batch: Any, wishes: Any) -> Any:
+    def __call__(self, state: Any, batch: Any, requests: Any) -> Any:
         if self._calls >= 0 and self._calls % self._length == 0:
             jax.block_until_ready(state)
             if self._calls:
                 self.seconds.append(time.perf_counter() - self._began)
                 if self._between is not None:
-                    state = self._between(state, batch, wishes)
+                    state = self._between(state, batch, requests)
             self._began = time.perf_counter()
         self._calls += 1
-        return self._step(state, batch, wishes)
+        return self._step(state, batch, requests)
 
 
 @contextlib.contextmanager
@@ -94,7 +99,9 @@ def compilations() -> Iterator[list[str]]:
 
 
 def run_training(config: ConfigDict, wrap: Callable[[dict[str, Any]], dict[str, Any]]) -> list[str]:
-    """Trains as the command does; `wrap` may replace what the loop is given. Returns what was compiled in the loop."""
+    """Trains as the command does; `wrap` may replace what the loop is given. Returns what was
+    compiled in the loop.
+    """
     with tempfile.TemporaryDirectory() as workdir, contextlib.ExitStack() as inside:
         compiled: list[str] = []
 
@@ -107,8 +114,11 @@ def run_training(config: ConfigDict, wrap: Callable[[dict[str, Any]], dict[str, 
         return compiled[0]
 
 
-def time_loop(config: ConfigDict, *, rounds: int, epochs: int = 1, hollow: bool = False) -> dict[str, Any]:
-    """Times whole epochs of the loop, log lines included, each followed by as many bare steps on one batch.
+def time_loop(
+    config: ConfigDict, *, rounds: int, epochs: int = 1, hollow: bool = False
+) -> dict[str, Any]:
+    """Times whole epochs of the loop, log lines included, each followed by as many bare steps
+    on one batch.
 
     Args:
       config: a recipe with data in memory.
@@ -117,7 +127,8 @@ def time_loop(config: ConfigDict, *, rounds: int, epochs: int = 1, hollow: bool 
       hollow: take a step that does nothing in place of the compiled one, after the first.
 
     Returns:
-      Milliseconds a step of both, the median ratio with its range, and the programs compiled in the loop.
+      Milliseconds a step of both, the median ratio with its range, and the programs compiled in the
+      loop.
     """
     bare: list[float] = []
     config.num_epochs = epochs * (rounds + 1) + 1
@@ -127,10 +138,10 @@ def time_loop(config: ConfigDict, *, rounds: int, epochs: int = 1, hollow: bool 
         step, length = parts["train_step"], epochs * steps_per_epoch(config)
         step = _Hollow(step) if hollow else step
 
-        def bare_steps(state, batch, wishes):
+        def bare_steps(state, batch, requests):
             began = time.perf_counter()
             for _ in range(length):
-                state, metrics = step(state, batch, wishes)
+                state, metrics = step(state, batch, requests)
             jax.block_until_ready((state, metrics))
             bare.append(time.perf_counter() - began)
             return state
@@ -156,42 +167,45 @@ def time_loop(config: ConfigDict, *, rounds: int, epochs: int = 1, hollow: bool 
 
 
 class _Hollow:
-    """A step that computes once and gives the same answer ever after, so that the host's own work is what is left."""
+    """A step that computes once and gives the same answer ever after, so that the host's own work
+    is what is left.
+    """
 
     def __init__(self, step: Callable):
         self._step, self._metrics = step, None
 
-    def __call__(self, state: Any, batch: Any, wishes: Any) -> Any:
+    def __call__(self, state: Any, batch: Any, requests: Any) -> Any:
         if self._metrics is None:
-            state, self._metrics = jax.block_until_ready(self._step(state, batch, wishes))
+            state, self._metrics = jax.block_until_ready(self._step(state, batch, requests))
         return state, self._metrics
 
 
 def steps_per_epoch(config: ConfigDict) -> int:
-    return len(assembly.make_loader(config, parallel.make_mesh(), train=True))
+    return len(experiment.make_loader(config, make_mesh(), train=True))
 
 
 def time_evaluation(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
-    """Times the loop's evaluation of a split beside as many bare steps on its first batch, in alternation.
+    """Times the loop's evaluation of a split beside as many bare steps on its first batch, in
+    alternation.
 
     Returns:
-      Milliseconds a step of both, the median ratio with its range, how many images the last batch really has, and the
-      programs compiled meanwhile.
+      Milliseconds a step of both, the median ratio with its range, how many images the last batch
+      really has, and the programs compiled meanwhile.
     """
-    parts = assembly.assemble(config)
+    parts = experiment.assemble(config)
     loader, variables = parts.eval_loader, parts.create_state().variables
-    wishes = Wishes(Interrupts(), parts.mesh)
-    batch = parallel.shard_batch(parts.mesh, loader[0])
-    step = parts.eval_step().lower(variables, batch, wishes.array()).compile()
+    requests = Requests(Signals(), parts.mesh)
+    batch = shard_batch(parts.mesh, loader[0])
+    step = parts.eval_step().lower(variables, batch, requests.array()).compile()
     whole, bare = [], []
     with compilations() as compiled:
         for _ in range(rounds + 1):
             began = time.perf_counter()
-            means, _ = evaluate(step, variables, parts.feed(loader, 0, len(loader)), wishes)
+            means, _ = evaluate(step, variables, parts.feed(loader, 0, len(loader)), requests)
             whole.append(time.perf_counter() - began)
             began = time.perf_counter()
             for _ in range(len(loader)):
-                metrics = step(variables, batch, wishes.array())
+                metrics = step(variables, batch, requests.array())
             jax.block_until_ready(metrics)
             bare.append(time.perf_counter() - began)
     pairs = list(zip(whole, bare, strict=True))[1:]
@@ -204,7 +218,9 @@ def time_evaluation(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
         "rounds": len(pairs),
         "bare_ms": 1e3 * statistics.median(bare[1:]) / len(loader),
         "loop_ms": 1e3 * statistics.median(whole[1:]) / len(loader),
-        "overhead_ms": 1e3 * statistics.median(scored - alone for scored, alone in pairs) / len(loader),
+        "overhead_ms": (
+            1e3 * statistics.median(scored - alone for scored, alone in pairs) / len(loader)
+        ),
         "ratio": statistics.median(ratios),
         "ratio_range": (min(ratios), max(ratios)),
         "ratio_of_fastest": min(whole[1:]) / min(bare[1:]),
@@ -215,11 +231,12 @@ def time_evaluation(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
 def time_saves(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
     """Times epochs in which a checkpoint is made beside epochs in which none is, in alternation.
 
-    A save falls on the end of every second epoch. The stretches begin in the middle of an epoch, so that the loop's
-    wait for the copy and what the writing slows down lie in the same one.
+    A save falls on the end of every second epoch. The stretches begin in the middle of an epoch, so
+    that the loop's wait for the copy and what the writing slows down lie in the same one.
 
     Returns:
-      Seconds that a save holds the loop, that it costs altogether, until it is committed, and the state's megabytes.
+      Seconds that a save holds the loop, that it costs altogether, until it is committed, and the
+      state's megabytes.
     """
     recipe.set_field(config, "checkpoint.every_epochs", 2.0)
     config.num_epochs = 2 * (rounds + 1) + 1
@@ -260,6 +277,8 @@ def time_saves(config: ConfigDict, *, rounds: int) -> dict[str, Any]:
         "held_seconds": statistics.median(held[1:]),
         "extra_seconds": statistics.median(extra),
         "extra_range": (min(extra), max(extra)),
-        "extra_of_fastest": min(saving for _, saving in pairs) - min(without for without, _ in pairs),
+        "extra_of_fastest": (
+            min(saving for _, saving in pairs) - min(without for without, _ in pairs)
+        ),
         "committed_seconds": statistics.median(committed[1:]),
     }

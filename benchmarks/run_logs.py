@@ -1,4 +1,6 @@
-"""Small logs of finished runs: a line on the run, then a line an epoch, kept beside the pages made from them."""
+"""Small logs of finished runs: a line on the run, then a line an epoch, kept beside the pages made
+from them.
+"""
 
 import dataclasses
 import importlib.util
@@ -14,8 +16,8 @@ from ml_collections import ConfigDict
 from resnet_jax import config as recipe
 from resnet_jax import data, run
 from resnet_jax.errors import UserError
-from resnet_jax.models.summary import summarize
-from resnet_jax.training import logbook
+from resnet_jax.models.analysis.summary import summarize
+from resnet_jax.training.reporting import logbook
 
 RECIPES = Path(__file__).parents[1] / "configs"
 # Where the images lie and how a run keeps itself changes nothing that it learns.
@@ -29,12 +31,14 @@ class Log:
     """What is kept of a run.
 
     Attributes:
-      header: "name" (the recipe, and what the command changed in it), "seed", "net", "parameters", "batch_size",
-        "train_images", "test_images", "num_epochs", "fields" (those that differ from the defaults), "device",
-        "cores", "versions", "date" and "command"; of our own runs also "commit" and "starts".
-      epochs: for each, "step", "epoch", "train_loss" and "train_top1" (means over the epoch, in training mode),
-        "test_loss" and "test_top1" where the test images were scored, and two times from the beginning of training
-        on: "seconds", spent in steps, and "steady_seconds", had each step taken the median of its stretch.
+      header: "name" (the recipe, and what the command changed in it), "seed", "net", "parameters",
+        "batch_size", "train_images", "test_images", "num_epochs", "fields" (those that differ from
+        the defaults), "device", "cores", "versions", "date" and "command"; of our own runs also
+        "commit" and "starts".
+      epochs: for each, "step", "epoch", "train_loss" and "train_top1" (means over the epoch, in
+        training mode), "test_loss" and "test_top1" where the test images were scored, and two times
+        from the beginning of training on: "seconds", spent in steps, and "steady_seconds", had each
+        step taken the median of its stretch.
     """
 
     header: dict[str, Any]
@@ -54,9 +58,13 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        runs = sorted(file.parent for file in [*path.glob("config.json"), *path.glob("*/config.json")])
+        runs = sorted(
+            file.parent for file in [*path.glob("config.json"), *path.glob("*/config.json")]
+        )
         if not runs:
-            raise UserError(f"{path}: no run in it (no config.json); name the --workdir of a run or a sweep")
+            raise UserError(
+                f"{path}: no run in it (no config.json); name the --workdir of a run or a sweep"
+            )
         found += runs
     return found
 
@@ -65,7 +73,8 @@ def from_workdir(workdir: Path) -> Log | None:
     """Reads a run's log; None where the run has not finished.
 
     Raises:
-      UserError: the run's test images are not the whole test split, or its recipe or its data is not to be found.
+      UserError: the run's test images are not the whole test split, or its recipe or its data is
+        not to be found.
     """
     config, start = run.read_config(workdir), json.loads((workdir / "environment.json").read_text())
     check_split(config, str(workdir))
@@ -95,10 +104,14 @@ def check_split(config: ConfigDict, where: str) -> None:
       UserError: it scores others; the message begins with `where`.
     """
     if config.data.eval_split not in (None, "test"):
-        raise UserError(f"{where}: scores {config.data.eval_split}; only runs scored on test belong here")
+        raise UserError(
+            f"{where}: scores {config.data.eval_split}; only runs scored on test belong here"
+        )
 
 
-def describe(config: ConfigDict, name: str, source: data.Source, test_images: int) -> dict[str, Any]:
+def describe(
+    config: ConfigDict, name: str, source: data.Source, test_images: int
+) -> dict[str, Any]:
     """Returns the part of a header that the recipe decides.
 
     Args:
@@ -110,13 +123,19 @@ def describe(config: ConfigDict, name: str, source: data.Source, test_images: in
     changes = changed(config, load_recipe(name))
     fields = changed(config, recipe.defaults())
     net = [
-        f"{dotted[6:]}={compact(value)}" for dotted, value in fields.items() if dotted.startswith("model.")
+        f"{dotted[6:]}={compact(value)}"
+        for dotted, value in fields.items()
+        if dotted.startswith("model.")
     ]
     height, width, channels = source.image_shape
     return {
-        "name": ",".join([name, *(f"{dotted}={compact(value)}" for dotted, value in changes.items())]),
+        "name": ",".join(
+            [name, *(f"{dotted}={compact(value)}" for dotted, value in changes.items())]
+        ),
         "seed": config.seed,
-        "net": " ".join([config.model.name, *(field for field in net if not field.startswith("name="))]),
+        "net": " ".join(
+            [config.model.name, *(field for field in net if not field.startswith("name="))]
+        ),
         "parameters": summarize(recipe.build_model(config), (height, width), channels).params,
         "batch_size": config.batch_size,
         "train_images": len(source),
@@ -127,7 +146,9 @@ def describe(config: ConfigDict, name: str, source: data.Source, test_images: in
 
 
 def changed(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
-    """Returns the fields that `config` has otherwise than `base`, but for `OWN` and what the run has filled in."""
+    """Returns the fields that `config` has otherwise than `base`, but for `OWN` and what the run
+    has filled in.
+    """
     before = dict(recipe.flatten(base))
 
     def is_filled(dotted: str) -> bool:
@@ -143,8 +164,8 @@ def changed(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
 def epochs_of(records: list[Mapping[str, Any]], batch_size: int) -> list[dict[str, Any]]:
     """Returns the lines of a `Log` from those of a run's metrics.jsonl.
 
-    A line of the training log tells of the steps since the one before: their means, their images a second, the
-    median of their times. Evaluating and saving lie between those stretches.
+    A line of the training log tells of the steps since the one before: their means, their images a
+    second, the median of their times. Evaluating and saving lie between those stretches.
     """
     scores = {record["step"]: record for record in records if record["split"] != "train"}
     stretches = [record for record in records if record["split"] == "train"]
@@ -168,7 +189,9 @@ def epochs_of(records: list[Mapping[str, Any]], batch_size: int) -> list[dict[st
 
 
 def command_line(argv: list[str]) -> str:
-    """Returns a start's command as a reader would type it, in a clone: no places of this machine, no workdir."""
+    """Returns a start's command as a reader would type it, in a clone: no places of this machine,
+    no workdir.
+    """
     program = Path(argv[0])
     if program.name == "__main__.py":
         words = ["python", "-m", "resnet_jax"]

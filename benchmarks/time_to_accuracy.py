@@ -1,10 +1,11 @@
-"""Seconds to a test accuracy: our runs beside the same net, trained by the same recipe, in PyTorch on the CPU.
+"""Seconds to a test accuracy: our runs beside the same net, trained by the same recipe, in PyTorch
+on the CPU.
 
     python -m benchmarks.time_to_accuracy --config=configs/NAME.py [--config.field=value ...] --output=results
     python -m benchmarks.time_to_accuracy --output=results   # the page again, from the logs kept
 
-The first trains in PyTorch, which wants the machine for itself, and keeps a small log beside those of our runs, which
-`benchmarks.fashion_mnist` keeps. Without --output it only prints.
+The first trains in PyTorch, which wants the machine for itself, and keeps a small log beside those
+of our runs, which `benchmarks.fashion_mnist` keeps. Without --output it only prints.
 """
 
 import datetime
@@ -28,7 +29,9 @@ from resnet_jax.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the recipe to train in PyTorch; none: only write the page"
 )
-_OUTPUT = flags.DEFINE_string("output", None, "folder of logs and page; nothing is written without it")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "folder of logs and page; nothing is written without it"
+)
 
 TARGETS = (0.92, 0.94)
 COLUMNS = ("recipe", "with", "n", *(f"s to {target}" for target in TARGETS))
@@ -43,9 +46,10 @@ def train(config: ConfigDict, name: str) -> Log:
       name: of its file.
 
     Raises:
-      UserError: the data is missing, or PyTorch or something that the recipe asks for is, or it scores another split.
+      UserError: the data is missing, or PyTorch or something that the recipe asks for is, or it
+        scores another split.
     """
-    from resnet_jax.commands.assembly import assemble, prepare_runtime
+    from resnet_jax.experiment import assemble, prepare_runtime
 
     try:
         import torch
@@ -82,16 +86,40 @@ def page(ours: dict[str, list[Log]], peers: dict[str, list[Log]]) -> str:
         "# Time to accuracy on Fashion-MNIST",
         "",
         "`python -m benchmarks.time_to_accuracy --output=results` makes this page from the logs in",
-        "[`fashion_mnist/`](fashion_mnist). Seconds of training steps, waiting for data included, until the first",
-        "epoch after which the top-1 of the test images is what the column says; start-up, compiling and evaluating",
-        "are not in them. Medians over n seeds; in brackets, images/s at the median step. The runs were made one after",
-        "the other, so the machine's drift is in the comparison, as the range over the epochs shows:",
-        "[cpu_training.md](cpu_training.md) has training steps in turns. A target that lies among the final scores of",
+        (
+            "[`fashion_mnist/`](fashion_mnist). Seconds of training steps, waiting for data"
+            " included, until the first"
+        ),
+        (
+            "epoch after which the top-1 of the test images is what the column says; start-up,"
+            " compiling and evaluating"
+        ),
+        (
+            "are not in them. Medians over n seeds; in brackets, images/s at the median step. The"
+            " runs were made one after"
+        ),
+        (
+            "the other, so the machine's drift is in the comparison, as the range over the epochs"
+            " shows:"
+        ),
+        (
+            "[cpu_training.md](cpu_training.md) has training steps in turns. A target that lies"
+            " among the final scores of"
+        ),
         "the seeds is reached by some and missed by others, which says nothing of a framework.",
         "",
-        "PyTorch trains the same net (channels_last, float32, eager) from the same initial parameters on the same",
-        "batches, with the same augmentation (its own draws), schedule and loss; it makes its batches between the",
-        "steps. A recipe's header says how it was chosen, and whether test scores had a part in that.",
+        (
+            "PyTorch trains the same net (channels_last, float32, eager) from the same initial"
+            " parameters on the same"
+        ),
+        (
+            "batches, with the same augmentation (its own draws), schedule and loss; it makes its"
+            " batches between the"
+        ),
+        (
+            "steps. A recipe's header says how it was chosen, and whether test scores had a part in"
+            " that."
+        ),
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
@@ -103,7 +131,8 @@ def page(ours: dict[str, list[Log]], peers: dict[str, list[Log]]) -> str:
     for name, found in peers.items():
         for log in [*ours.get(name, [])[:1], *found[:1]]:
             lines.append(
-                f"- {log.header['date'][:10]}, {log.header['cores']} cores: `{log.header['command']}`"
+                f"- {log.header['date'][:10]}, {log.header['cores']} cores:"
+                f" `{log.header['command']}`"
             )
     return "\n".join(lines) + "\n"
 
@@ -137,8 +166,12 @@ def row(name: str, framework: str, runs: list[Log]) -> str:
 
 
 def time_to(log: Log, target: float) -> float | None:
-    """Returns the seconds of training until the test top-1 was first at least `target`; None if it never was."""
-    return next((line["seconds"] for line in log.epochs if line.get("test_top1", 0) >= target), None)
+    """Returns the seconds of training until the test top-1 was first at least `target`; None if it
+    never was.
+    """
+    return next(
+        (line["seconds"] for line in log.epochs if line.get("test_top1", 0) >= target), None
+    )
 
 
 def median_time(times: list[float | None]) -> str:
@@ -146,7 +179,9 @@ def median_time(times: list[float | None]) -> str:
     found = [time for time in times if time is not None]
     if not found:
         return "not reached"
-    return f"{statistics.median(found):,.0f}" + f" ({len(found)} of {len(times)})" * (len(found) < len(times))
+    return f"{statistics.median(found):,.0f}" + f" ({len(found)} of {len(times)})" * (
+        len(found) < len(times)
+    )
 
 
 def main() -> int:

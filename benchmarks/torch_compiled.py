@@ -1,4 +1,6 @@
-"""The peer in PyTorch at its best: channels_last, autocast to bfloat16, torch.compile, a fused optimizer."""
+"""The peer in PyTorch at its best: channels_last, autocast to bfloat16, torch.compile, a fused
+optimizer.
+"""
 
 import importlib.util
 
@@ -11,7 +13,9 @@ from benchmarks.contest import Step
 
 
 def make_network(name: str, channels: int, num_classes: int) -> nn.Module:
-    """torchvision's network where torchvision is installed and images have 3 channels, else the reference network."""
+    """torchvision's network where torchvision is installed and images have 3 channels, else the
+    reference network.
+    """
     if importlib.util.find_spec("torchvision") and channels == 3:
         import torchvision
 
@@ -41,15 +45,20 @@ def make_step(
       num_classes: of the classifier.
       dtype: "bfloat16" turns autocast on, which keeps parameters and statistics in float32.
       device: "cpu" or "cuda".
-      mode: of torch.compile; "reduce-overhead" and "max-autotune" use CUDA graphs. None: without torch.compile.
+      mode: of torch.compile; "reduce-overhead" and "max-autotune" use CUDA graphs. None: without
+        torch.compile.
     """
     torch.backends.cudnn.benchmark = True
-    network = make_network(name, images.shape[3], num_classes).to(device, memory_format=torch.channels_last)
+    network = make_network(name, images.shape[3], num_classes).to(
+        device, memory_format=torch.channels_last
+    )
     batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     targets = torch.from_numpy(labels).to(device)
     fused = {"fused": True} if device == "cuda" else {}
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, **fused)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, **fused
+    )
 
     def objective() -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):

@@ -1,4 +1,6 @@
-"""The peer in PyTorch: the network of a `ResNet`'s fields in channels_last, and the plainest training step."""
+"""The peer in PyTorch: the network of a `ResNet`'s fields in channels_last, and the plainest
+training step.
+"""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ from torch.nn import functional
 from benchmarks.contest import network
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
-from resnet_jax.models.torch_weights import save_torch
+from resnet_jax.models.interop.torch_weights import save_torch
 
 # Field of `ResNet` -> the values that the peer has.
 SUPPORTED = {
@@ -32,10 +34,18 @@ SUPPORTED = {
 
 
 class Block(nn.Module):
-    """A basic or bottleneck block after He et al. 2015; v1.5 strides in the 3x3, as torchvision does."""
+    """A basic or bottleneck block after He et al. 2015; v1.5 strides in the 3x3, as torchvision
+    does.
+    """
 
     def __init__(
-        self, model: ResNet, channels: int, features: int, stride: int, conv: Callable, norm: Callable
+        self,
+        model: ResNet,
+        channels: int,
+        features: int,
+        stride: int,
+        conv: Callable,
+        norm: Callable,
     ):
         super().__init__()
         if model.block == "bottleneck":
@@ -45,7 +55,9 @@ class Block(nn.Module):
             outputs, sizes, strides = features, (3, 3), (stride, 1)
         widths = [channels, *[features] * (len(sizes) - 1), outputs]
         for number, size in enumerate(sizes):
-            self.add_module(f"conv{number + 1}", conv(*widths[number : number + 2], size, strides[number]))
+            self.add_module(
+                f"conv{number + 1}", conv(*widths[number : number + 2], size, strides[number])
+            )
             self.add_module(f"bn{number + 1}", norm(widths[number + 1]))
         self.convolutions = len(sizes)
         self.downsample = None
@@ -62,7 +74,8 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """A residual network [N, channels, H, W] -> [N, num_classes], its parameters named as in torchvision.
+    """A residual network [N, channels, H, W] -> [N, num_classes], its parameters named as in
+    torchvision.
 
     Args:
       model: says which; its `dtype` and initialisation count for nothing here.
@@ -83,14 +96,18 @@ class Network(nn.Module):
             return nn.BatchNorm2d(features, model.norm_epsilon, 1 - model.norm_momentum)
 
         width = model.stem_width or model.width
-        self.conv1 = conv(channels, width, 3) if model.stem == "small" else conv(channels, width, 7, 2)
+        self.conv1 = (
+            conv(channels, width, 3) if model.stem == "small" else conv(channels, width, 7, 2)
+        )
         self.bn1 = norm(width)
         self.pool = nn.MaxPool2d(3, 2, 1) if model.pool_after_stem == "max" else nn.Identity()
         self.stages = len(model.stage_sizes)
         for stage, size in enumerate(model.stage_sizes):
             features, blocks = model.width * 2**stage, []
             for number in range(size):
-                blocks.append(Block(model, width, features, 2 if stage and not number else 1, conv, norm))
+                blocks.append(
+                    Block(model, width, features, 2 if stage and not number else 1, conv, norm)
+                )
                 width = features * (4 if model.block == "bottleneck" else 1)
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.dropout = nn.Dropout(model.dropout)
@@ -113,7 +130,9 @@ def check(model: ResNet) -> None:
         value = getattr(model, field)
         if value not in values:
             choices = " or ".join(map(repr, values))
-            raise UserError(f"model.{field} = {value!r}: the network in PyTorch has {choices} alone")
+            raise UserError(
+                f"model.{field} = {value!r}: the network in PyTorch has {choices} alone"
+            )
 
 
 def load(network: nn.Module, variables: Mapping[str, Any]) -> None:
@@ -127,7 +146,8 @@ def load(network: nn.Module, variables: Mapping[str, Any]) -> None:
 def make_step(
     name: str, images: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> Callable[[], torch.Tensor]:
-    """A function that trains `name` for one step (momentum SGD, weight decay) on the batch and returns the loss.
+    """A function that trains `name` for one step (momentum SGD, weight decay) on the batch and
+    returns the loss.
 
     Args:
       name: of the network, see `contest.network`.

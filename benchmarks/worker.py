@@ -1,8 +1,9 @@
 """A contestant in a process of its own, which takes its turns when told to.
 
-JAX and PyTorch cannot share a GPU within a process without one holding what the other needs, XLA's flags hold for a
-whole process, and a crash must not take the others along. So each contestant lives in a process, waits idle on a
-pipe while the others take their turns, and answers each request, a JSON object on a line, with another.
+JAX and PyTorch cannot share a GPU within a process without one holding what the other needs, XLA's
+flags hold for a whole process, and a crash must not take the others along. So each contestant lives
+in a process, waits idle on a pipe while the others take their turns, and answers each request, a
+JSON object on a line, with another.
 """
 
 import contextlib
@@ -28,7 +29,9 @@ GRACE = 5.0
 
 
 class Problem(NamedTuple):
-    """What is trained: a network, batches of random images [batch, side, side, 3], in a dtype on a device."""
+    """What is trained: a network, batches of random images [batch, side, side, 3], in a dtype on a
+    device.
+    """
 
     network: str
     batch: int
@@ -130,7 +133,9 @@ class Worker:
         return answer
 
     def _last_words(self) -> str:
-        """Why a process ended without an answer: its exit status and the last line that looks like a reason."""
+        """Why a process ended without an answer: its exit status and the last line that looks like
+        a reason.
+        """
         status = self._process.wait()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").splitlines()
@@ -147,8 +152,8 @@ def options(contestant: Contestant, problem: Problem) -> dict[str, Any]:
 def environment(contestant: Contestant, problem: Problem) -> dict[str, str]:
     """The environment of a contestant's process.
 
-    JAX takes memory as it needs it, since the others have to live beside it, and only the platform asked for, so that
-    a GPU that cannot be used is an error and not a slow run on the CPU.
+    JAX takes memory as it needs it, since the others have to live beside it, and only the platform
+    asked for, so that a GPU that cannot be used is an error and not a slow run on the CPU.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} {contestant.xla_flags}".strip()
     platform = "cuda" if problem.device == "gpu" and not contestant.is_torch else "cpu"
@@ -170,7 +175,9 @@ def one_line(text: str, longest: int = 200) -> str:
 
 def is_out_of_memory(message: str) -> bool:
     """Whether an error says that the device's memory did not suffice."""
-    return any(sign in message.lower() for sign in ("resource_exhausted", "out of memory", "outofmemory"))
+    return any(
+        sign in message.lower() for sign in ("resource_exhausted", "out of memory", "outofmemory")
+    )
 
 
 class Served:
@@ -211,11 +218,17 @@ class Served:
         return {"step_seconds": turn(self._step, steps)}
 
     def memory(self) -> dict[str, Any]:
-        """The most bytes that this process's arrays have held on the device, compilation included."""
+        """The most bytes that this process's arrays have held on the device, compilation
+        included.
+        """
         if self._torch:
             import torch
 
-            return {"peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None}
+            return {
+                "peak_bytes": (
+                    torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+                )
+            }
         import jax
 
         return {"peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")}
@@ -237,7 +250,8 @@ class Served:
 
 def main() -> None:
     """Serves the contestant that the first argument describes until the pipe closes."""
-    # Libraries print to the standard output: it becomes the standard error's, and answers go where it went before.
+    # Libraries print to the standard output: it becomes the standard error's, and answers go where
+    # it went before.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:

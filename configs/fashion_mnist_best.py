@@ -1,16 +1,19 @@
-"""A small residual network on Fashion-MNIST (60,000 + 10,000 grey images of 28×28), made for two CPU cores.
+"""A small residual network on Fashion-MNIST (60,000 + 10,000 grey images of 28×28), made for two
+CPU cores.
 
-    python launch.py --config=configs/fashion_mnist_best.py --config.data.name=idx --config.data.dir=DIR
+    python launch.py --config=configs/fashion_mnist_best.py --config.data.name=idx
+    --config.data.dir=DIR
 
-DIR holds the published IDX files. One basic block at 14×14 with 64 features, one at 7×7 with 128 and two at 4×4 with
-256, after a 3×3 stem of 32 and a max pool; Nesterov momentum, cosine to nothing, flips, shifts by up to two pixels,
-label smoothing.
+DIR holds the published IDX files. One basic block at 14×14 with 64 features, one at 7×7 with 128
+and two at 4×4 with 256, after a 3×3 stem of 32 and a max pool; Nesterov momentum, cosine to
+nothing, flips, shifts by up to two pixels, label smoothing.
 
-Begun from shorter runs on `train[:90%]` that were scored on `train[90%:]`. A first form, of three blocks and 18 epochs,
-reached 0.9386 on the test images; this one is larger and longer for that, so these had a part in choosing it.
+Begun from shorter runs on `train[:90%]` that were scored on `train[90%:]`. A first form, of three
+blocks and 18 epochs, reached 0.9386 on the test images; this one is larger and longer for that, so
+these had a part in choosing it.
 
-Expected: 0.9404 ± 0.0009 test top-1 (seeds 0, 1 and 2). Cost: 20 × 60,000 images, about two and a half minutes an epoch
-on two CPU cores.
+Expected: 0.9404 ± 0.0009 test top-1 (seeds 0, 1 and 2). Cost: 20 × 60,000 images, about two and a
+half minutes an epoch on two CPU cores.
 """
 
 from resnet_jax.config import defaults

@@ -1,4 +1,5 @@
-"""ResNet-8 on 1,797 handwritten digits, which come with the package: a run to see that everything works.
+"""ResNet-8 on 1,797 handwritten digits, which come with the package: a run to see that everything
+works.
 
     python launch.py --config=configs/quickstart.py
 

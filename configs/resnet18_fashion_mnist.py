@@ -1,12 +1,12 @@
 """ResNet-18 on Fashion-MNIST (60,000 + 10,000 grey images of 28×28), five epochs.
 
-    python launch.py --config=configs/resnet18_fashion_mnist.py
-    python launch.py --config=configs/resnet18_fashion_mnist.py --config.data.name=idx --config.data.dir=DIR
+    python launch.py --config=configs/resnet18_fashion_mnist.py python launch.py
+    --config=configs/resnet18_fashion_mnist.py --config.data.name=idx --config.data.dir=DIR
 
 The first line reads the copy that TFDS has prepared, the second the published IDX files in DIR.
 
-Expected: 0.9126 ± 0.0027 test top-1 (seeds 0, 1 and 2). Cost: 5 × 60,000 images, about a minute and a half an epoch on
-two CPU cores.
+Expected: 0.9126 ± 0.0027 test top-1 (seeds 0, 1 and 2). Cost: 5 × 60,000 images, about a minute and
+a half an epoch on two CPU cores.
 """
 
 from resnet_jax.config import defaults

@@ -2,14 +2,17 @@
 
     python launch.py --config=configs/resnet50_imagenet.py --config.data.dir=DIR
 
-DIR is a TFDS directory that holds imagenet2012. A folder tree takes --config.data.name=folder. ImageNet's two tars, in
-TARS, are packed first, by python launch.py --mode=prepare --source=imagenet_tars --data_dir=TARS --output_dir=SHARDS,
-and then take --config.data.name=shards --config.data.dir=SHARDS.
+DIR is a TFDS directory that holds imagenet2012. A folder tree takes --config.data.name=folder.
+ImageNet's two tars, in TARS, are packed first, by python launch.py --mode=prepare
+--source=imagenet_tars --data_dir=TARS --output_dir=SHARDS, and then take --config.data.name=shards
+--config.data.dir=SHARDS.
 
-The batch is global: with another --config.batch_size the rate scales with it. Other than in the paper, momentum is not
-Nesterov's and BatchNorm takes the whole batch, not 32 images (--config.model.norm_group_size=32).
+The batch is global: with another --config.batch_size the rate scales with it. Other than in the
+paper, momentum is not Nesterov's and BatchNorm takes the whole batch, not 32 images
+(--config.model.norm_group_size=32).
 
-Expected: 76 to 76.5 top-1 (torchvision 76.13, Goyal et al. 76.26); not run here. Cost: 90 × 1.28 million images.
+Expected: 76 to 76.5 top-1 (torchvision 76.13, Goyal et al. 76.26); not run here. Cost: 90 × 1.28
+million images.
 """
 
 from resnet_jax.config import defaults

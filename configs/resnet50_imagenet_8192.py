@@ -2,10 +2,11 @@
 
     python launch.py --config=configs/resnet50_imagenet_8192.py --config.data.dir=DIR
 
-DIR is that of resnet50_imagenet.py. The rate is scaled linearly to 3.2 and reached over five epochs, starting from the
-0.1 of a batch of 256 (section 2.2); BatchNorm takes its statistics over 32 images, as there over the share of a GPU
-(section 3); momentum is not Nesterov's. Where 8,192 images do not fit, --config.accumulate_steps splits the batch, see
-docs/batchnorm.md. For LARS: --config.optimizer.name=lars --config.schedule.name=polynomial, with a rate of its own.
+DIR is that of resnet50_imagenet.py. The rate is scaled linearly to 3.2 and reached over five
+epochs, starting from the 0.1 of a batch of 256 (section 2.2); BatchNorm takes its statistics over
+32 images, as there over the share of a GPU (section 3); momentum is not Nesterov's. Where 8,192
+images do not fit, --config.accumulate_steps splits the batch, see docs/batchnorm.md. For LARS:
+--config.optimizer.name=lars --config.schedule.name=polynomial, with a rate of its own.
 
 Expected: 76.3 top-1 (Goyal et al. 2017: 76.26 ± 0.09 at 8,192, 76.40 ± 0.12 at 256); not run here.
 Cost: 90 × 1.28 million images in 14,040 steps; the paper took an hour on 256 GPUs of 2016.

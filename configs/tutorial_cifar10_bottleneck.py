@@ -2,10 +2,11 @@
 
     python launch.py --config=configs/tutorial_cifar10_bottleneck.py --config.data.dir=DIR
 
-DIR holds CIFAR-10 as published, in its binary or its Python form. Three and four bottleneck blocks behind the ImageNet
-stem, SGD at 0.01 without momentum, batch 32, two epochs.
+DIR holds CIFAR-10 as published, in its binary or its Python form. Three and four bottleneck blocks
+behind the ImageNet stem, SGD at 0.01 without momentum, batch 32, two epochs.
 
-Expected: the tutorial reports none. Not run here: the data could not be had. Cost: 2 × 50,000 images.
+Expected: the tutorial reports none. Not run here: the data could not be had. Cost: 2 × 50,000
+images.
 """
 
 from resnet_jax.config import defaults

@@ -2,10 +2,12 @@
 
     python launch.py --config=configs/tutorial_cifar10_without_norm.py --config.data.dir=DIR
 
-DIR holds CIFAR-10 as published, in its binary or its Python form. Stages of 2, 3 and 2 basic blocks from 32 filters,
-shortcut A by 2×2 average pooling, pixels scaled to [-1, 1], Adam at 0.001, batch 20, 10,000 steps (four epochs).
+DIR holds CIFAR-10 as published, in its binary or its Python form. Stages of 2, 3 and 2 basic blocks
+from 32 filters, shortcut A by 2×2 average pooling, pixels scaled to [-1, 1], Adam at 0.001, batch
+20, 10,000 steps (four epochs).
 
-Expected: the tutorial reports none. Not run here: the data could not be had. Cost: 4 × 50,000 images.
+Expected: the tutorial reports none. Not run here: the data could not be had. Cost: 4 × 50,000
+images.
 """
 
 from resnet_jax.config import defaults

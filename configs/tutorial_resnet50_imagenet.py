@@ -2,10 +2,12 @@
 
     python launch.py --config=configs/tutorial_resnet50_imagenet.py --config.data.dir=DIR
 
-DIR is a TFDS directory that holds imagenet2012. The rate is 0.1 for the batch of 32, without scaling, times 0.1 after
-epochs 30, 60 and 80 of 90. For a recipe that is meant to be good see resnet50_imagenet.py.
+DIR is a TFDS directory that holds imagenet2012. The rate is 0.1 for the batch of 32, without
+scaling, times 0.1 after epochs 30, 60 and 80 of 90. For a recipe that is meant to be good see
+resnet50_imagenet.py.
 
-Expected: the tutorial reports none. Not run here: the data could not be had. Cost: 90 × 1.28 million images.
+Expected: the tutorial reports none. Not run here: the data could not be had. Cost: 90 × 1.28
+million images.
 """
 
 from resnet_jax.config import defaults

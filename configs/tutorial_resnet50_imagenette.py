@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/tutorial_resnet50_imagenette.py
 
-Ten classes of ImageNet, from the copy whose short side is 320 pixels; 224 pixels, batch 32, SGD with momentum at a
-constant 0.002, 30 epochs, no augmentation.
+Ten classes of ImageNet, from the copy whose short side is 320 pixels; 224 pixels, batch 32, SGD
+with momentum at a constant 0.002, 30 epochs, no augmentation.
 
 Expected: the tutorial reports 0.75 top-1 on 500 images. Not run here: the data could not be had.
 Cost: 30 × 9,469 images.

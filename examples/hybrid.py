@@ -1,9 +1,10 @@
-"""A network that is no row of the table, made by hand from the blocks, and trained on CIFAR-10's image size.
+"""A network that is no row of the table, made by hand from the blocks, and trained on CIFAR-10's
+image size.
 
     python examples/hybrid.py
 
-A 5×5 stem, two basic blocks at 64 channels, three bottleneck blocks that each halve the map and multiply the channels
-by four, and a 4×4 convolution of 1,024 channels with dropout as the head.
+A 5×5 stem, two basic blocks at 64 channels, three bottleneck blocks that each halve the map and
+multiply the channels by four, and a 4×4 convolution of 1,024 channels with dropout as the head.
 """
 
 import flax.linen as nn
@@ -12,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.convolution import conv2d
 from resnet_jax.models.layers import BatchNorm, Conv
+from resnet_jax.ops.conv2d import conv2d
 
 
 class Hybrid(nn.Module):
@@ -51,7 +52,11 @@ def train(model, images, labels, steps, learning_rate=1e-3):
 
         (value, updates), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         changes, opt_state = optimizer.update(gradients, opt_state)
-        return {**updates, "params": optax.apply_updates(variables["params"], changes)}, opt_state, value
+        return (
+            {**updates, "params": optax.apply_updates(variables["params"], changes)},
+            opt_state,
+            value,
+        )
 
     losses, opt_state = [], optimizer.init(variables["params"])
     for key in jax.random.split(jax.random.key(1), steps):

@@ -11,7 +11,15 @@ from typing import Any
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, create_model, list_models, load_torch, save_torch
 
-__all__ = ["ResNet", "UserError", "create_model", "list_models", "load_torch", "restore", "save_torch"]
+__all__ = [
+    "ResNet",
+    "UserError",
+    "create_model",
+    "list_models",
+    "load_torch",
+    "restore",
+    "save_torch",
+]
 
 
 def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, Any], Any]:
@@ -22,7 +30,8 @@ def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, 
       which: "best" by the run's metric, "last", or a step.
 
     Returns:
-      The Flax module, its variables ("params" and "batch_stats"), and a `resnet_jax.run.Description`.
+      The Flax module, its variables ("params" and "batch_stats"), and a
+      `resnet_jax.run.Description`.
 
     Raises:
       UserError: there is no such run or checkpoint, or it is damaged.

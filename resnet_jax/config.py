@@ -11,7 +11,8 @@ from resnet_jax import data, fields
 from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
 from resnet_jax.models import zoo
-from resnet_jax.training import checkpoint, loss, optimizer, schedule
+from resnet_jax.training import loss, optimizer, schedule
+from resnet_jax.training.checkpointing import checkpoints
 
 FIELDS = {
     "seed": Field(
@@ -28,24 +29,30 @@ FIELDS = {
         "arithmetic of the network; auto: bfloat16 on GPU and TPU, float32 on CPU",
         choices=("auto", "float32", "bfloat16", "float16", "float64"),
     ),
-    "deterministic": Field(False, "ask XLA for bit-for-bit repeatable kernels on GPUs, which are slower"),
-    "eval_batch_size": Field(None, "images an evaluation step; None: batch_size", type=int, above=0),
-    "eval_every_epochs": Field(1.0, "epochs between evaluations; the end is always evaluated", above=0),
+    "deterministic": Field(
+        False, "ask XLA for bit-for-bit repeatable kernels on GPUs, which are slower"
+    ),
+    "eval_batch_size": Field(
+        None, "images an evaluation step; None: batch_size", type=int, above=0
+    ),
+    "eval_every_epochs": Field(
+        1.0, "epochs between evaluations; the end is always evaluated", above=0
+    ),
     "log_every_steps": Field(100, "steps between lines of the training log", above=0),
 }
 
-ROOMS = {
+SECTIONS = {
     "model": zoo.FIELDS,
     "data": data.FIELDS,
     "optimizer": optimizer.FIELDS,
     "schedule": schedule.FIELDS,
     "loss": loss.FIELDS,
-    "checkpoint": checkpoint.FIELDS,
+    "checkpoint": checkpoints.FIELDS,
 }
 
 # A run may go on although these differ: they do not change what it learns.
 HARMLESS = {"eval_batch_size", "log_every_steps", "data.dir", "data.num_threads", "data.prefetch"}
-HARMLESS |= {f"checkpoint.{name}" for name in checkpoint.FIELDS}
+HARMLESS |= {f"checkpoint.{name}" for name in checkpoints.FIELDS}
 
 PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and statistics
     "float32": ("float32", "float32"),
@@ -57,13 +64,13 @@ PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and 
 
 def defaults() -> ConfigDict:
     """Returns every field at its default; a recipe starts from it and changes what it changes."""
-    config = _room(FIELDS)
-    for name, table in ROOMS.items():
-        config[name] = _room(table)
+    config = _section(FIELDS)
+    for name, table in SECTIONS.items():
+        config[name] = _section(table)
     return config.lock()
 
 
-def _room(table: Mapping[str, Field]) -> ConfigDict:
+def _section(table: Mapping[str, Field]) -> ConfigDict:
     room = ConfigDict()
     for name, field in table.items():
         if field.default is None:
@@ -80,14 +87,16 @@ def field_of(dotted: str) -> Field:
       UserError: there is none; the message suggests the nearest.
     """
     room, _, name = dotted.rpartition(".")
-    table = FIELDS if not room else ROOMS.get(room, {})
+    table = FIELDS if not room else SECTIONS.get(room, {})
     if name not in table:
-        raise UserError(f"config.{dotted} is not a field; {nearest(dotted, _all_names())}".rstrip("; "))
+        raise UserError(
+            f"config.{dotted} is not a field; {nearest(dotted, _all_names())}".rstrip("; ")
+        )
     return table[name]
 
 
 def _all_names() -> list[str]:
-    return [*FIELDS, *(f"{room}.{name}" for room, table in ROOMS.items() for name in table)]
+    return [*FIELDS, *(f"{room}.{name}" for room, table in SECTIONS.items() for name in table)]
 
 
 def validate(config: ConfigDict) -> None:
@@ -100,15 +109,18 @@ def validate(config: ConfigDict) -> None:
     for dotted in flat:
         field_of(dotted)
     if absent := [dotted for dotted in _all_names() if dotted not in flat]:
-        raise UserError(f"config.{absent[0]} is missing: a recipe starts from resnet_jax.config.defaults()")
+        raise UserError(
+            f"config.{absent[0]} is missing: a recipe starts from resnet_jax.config.defaults()"
+        )
     fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
-    for room, table in ROOMS.items():
+    for room, table in SECTIONS.items():
         fields.check(room, config[room], table)
     schedule.check(config.schedule)
     data.check(config.data)
     if config.batch_size % config.accumulate_steps:
         raise UserError(
-            f"config.accumulate_steps = {config.accumulate_steps}: must divide config.batch_size = {config.batch_size}"
+            f"config.accumulate_steps = {config.accumulate_steps}: must divide config.batch_size ="
+            f" {config.batch_size}"
         )
     build_model(config)
 
@@ -153,19 +165,23 @@ def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
     """Sets a field by its dotted name; a list becomes the tuple that the field holds."""
     room, _, name = dotted.rpartition(".")
     is_tuple = typing.get_origin(field_of(dotted).kind) is tuple
-    (config[room] if room else config)[name] = tuple(value) if is_tuple and value is not None else value
+    (config[room] if room else config)[name] = (
+        tuple(value) if is_tuple and value is not None else value
+    )
 
 
 def is_open(dotted: str, value: Any) -> bool:
     """Whether a value leaves it to the data, the devices or the run on disk what a field is."""
-    return (dotted, value) == ("precision", "auto") or (value is None and field_of(dotted).default is None)
+    return (dotted, value) == ("precision", "auto") or (
+        value is None and field_of(dotted).default is None
+    )
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Returns a clause for each field that keeps a run of recipe `old` from going on with `new`.
 
-    An open field of `new` stands for what the run has; `num_epochs` may grow; `accumulate_steps` may change, so that a
-    run can move to devices of other memory.
+    An open field of `new` stands for what the run has; `num_epochs` may grow; `accumulate_steps`
+    may change, so that a run can move to devices of other memory.
     """
     old_fields, clauses = dict(flatten(old)), []
     for name, value in flatten(new):

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A fault that the user can mend.
 
-    The message is one line that names the field or file, the value found and the remedy. `launch.py`
-    prints it without a traceback and exits with status 1.
+    The message is one line that names the field or file, the value found and the remedy.
+    `launch.py` prints it without a traceback and exits with status 1.
     """
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
-    """Returns a clause that suggests the known names nearest to `name`, or lists all when they are few.
+    """Returns a clause that suggests the known names nearest to `name`, or lists all when they
+    are few.
 
     Args:
       name: what the user wrote.
@@ -21,7 +22,8 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
       most: how many suggestions at the most.
 
     Returns:
-      "did you mean 'a' or 'b'?", or "known: a, b, c" when nothing is near and the list is short, or "".
+      "did you mean 'a' or 'b'?", or "known: a, b, c" when nothing is near and the list is short, or
+      "".
     """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=most, cutoff=0.6)

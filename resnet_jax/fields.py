@@ -1,4 +1,6 @@
-"""Tables of config fields: each room states its own with `Field`, and `check` holds values against them."""
+"""Tables of config fields: each room states its own with `Field`, and `check` holds values against
+them.
+"""
 
 import dataclasses
 import math
@@ -40,7 +42,11 @@ class Field:
     def fault(self, value: Any) -> str | None:
         """Returns what is wrong with `value` as "must be ...", or None when it is legal."""
         if value is None:
-            return None if self.optional or self.default is None else f"must be {_say(self.kind)}, not None"
+            return (
+                None
+                if self.optional or self.default is None
+                else f"must be {_say(self.kind)}, not None"
+            )
         items = [value]
         item_kind = self.kind
         if typing.get_origin(item_kind) is tuple:

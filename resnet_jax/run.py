@@ -18,17 +18,27 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
-from resnet_jax import data, parallel
-from resnet_jax.data.decode import cores
+from resnet_jax import data
+from resnet_jax.data.images.decode import cores
+from resnet_jax.distributed.mesh import describe_devices, replicated
 from resnet_jax.errors import UserError
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 """Scheme of an address -> the package that reads and writes there for etils.epath."""
 
 _ENVIRONMENT = "environment.json"
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "resnet-jax")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "ml_collections",
+    "resnet-jax",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +61,8 @@ class Description:
 def open_checkpoints(workdir: epath.PathLike, config: ConfigDict, **options: Any) -> Checkpoints:
     """Returns the checkpoints of a run; `options` go to `Checkpoints`."""
     return Checkpoints(
-        epath.Path(os.path.abspath(workdir) if "://" not in str(workdir) else workdir) / "checkpoints",
+        epath.Path(os.path.abspath(workdir) if "://" not in str(workdir) else workdir)
+        / "checkpoints",
         keep=config.checkpoint.keep,
         best_metric=config.checkpoint.best_metric,
         **options,
@@ -70,7 +81,9 @@ def check_backend(workdir: epath.PathLike) -> None:
     except ImportError as error:
         package = BUCKETS.get(scheme) if found else None
         remedy = f"pip install {package}" if package else str(error)
-        raise UserError(f"--workdir={workdir}: the package for {scheme}:// is missing: {remedy}") from error
+        raise UserError(
+            f"--workdir={workdir}: the package for {scheme}:// is missing: {remedy}"
+        ) from error
 
 
 def read_config(workdir: epath.PathLike) -> ConfigDict:
@@ -83,7 +96,8 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(
-            f"--workdir={workdir} holds no run (no config.json): train one, or name another directory"
+            f"--workdir={workdir} holds no run (no config.json): train one, or name another"
+            " directory"
         )
     try:
         return recipe.from_json(path.read_text())
@@ -93,7 +107,7 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
         ) from error
 
 
-def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list[str]]:
+def merge_with_saved(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list[str]]:
     """Fits a recipe to the run that its workdir already has.
 
     Args:
@@ -101,7 +115,8 @@ def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list
       workdir: may hold a run with checkpoints, or nothing.
 
     Returns:
-      The recipe, its open fields filled from the run, and a line for each change that is worth saying.
+      The recipe, its open fields filled from the run, and a line for each change that is worth
+      saying.
 
     Raises:
       UserError: the run was made by another recipe; the message lists the fields.
@@ -124,18 +139,20 @@ def adopt(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list
     lines = []
     if config.num_epochs != old.num_epochs:
         lines.append(
-            f"num_epochs {old.num_epochs:g} -> {config.num_epochs:g}: the schedule is that of the new length from here"
+            f"num_epochs {old.num_epochs:g} -> {config.num_epochs:g}: the schedule is that of the"
+            " new length from here"
         )
     if config.accumulate_steps != old.accumulate_steps:
         lines.append(
-            f"accumulate_steps {old.accumulate_steps} -> {config.accumulate_steps}: with BatchNorm, its statistics are "
-            "those of the new parts from here"
+            f"accumulate_steps {old.accumulate_steps} -> {config.accumulate_steps}: with BatchNorm,"
+            " its statistics are those of the new parts from here"
         )
     return merged, lines
 
 
 def check_data(workdir: epath.PathLike, source: data.Source) -> None:
-    """Checks that the training images are those that the run in a workdir began with, as far as it has noted.
+    """Checks that the training images are those that the run in a workdir began with, as far as it
+    has noted.
 
     Raises:
       UserError: they have other classes, or another number.
@@ -146,9 +163,10 @@ def check_data(workdir: epath.PathLike, source: data.Source) -> None:
     images = (_starts(workdir) or [{}])[-1].get("train_images", len(source))
     if classes != list(source.classes) or images != len(source):
         raise UserError(
-            f"--workdir={workdir} was trained on {images} images of {len(classes)} classes ({_ends(classes)}), which "
-            f"are not the {len(source)} of {len(source.classes)} ({_ends(source.classes)}) of {source.name} "
-            f"{source.split}: give it the data that it began with, or take another --workdir"
+            f"--workdir={workdir} was trained on {images} images of {len(classes)} classes"
+            f" ({_ends(classes)}), which are not the {len(source)} of {len(source.classes)}"
+            f" ({_ends(source.classes)}) of {source.name} {source.split}: give it the data that it"
+            " began with, or take another --workdir"
         )
 
 
@@ -200,7 +218,7 @@ def _environment(train_images: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
-        "devices": parallel.describe_devices(),
+        "devices": describe_devices(),
         "cores": cores(),
         "train_images": train_images,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -250,7 +268,9 @@ def pick_step(checkpoints: Checkpoints, which: str | int) -> int:
         best = checkpoints.best_step()
         return steps[-1] if best is None else best
     if not str(which).isdigit() or int(which) not in steps:
-        raise UserError(f"--which={which}: must be best, last or one of {', '.join(map(str, steps))}")
+        raise UserError(
+            f"--which={which}: must be best, last or one of {', '.join(map(str, steps))}"
+        )
     return int(which)
 
 
@@ -277,13 +297,18 @@ def restore(
     if fault is not None:
         others = [str(other) for other in checkpoints.steps() if other != step]
         raise UserError(
-            f"checkpoint {step} of {workdir} is damaged ({fault}): try --which={'|'.join(others) or '...'}"
+            f"checkpoint {step} of {workdir} is damaged ({fault}): try"
+            f" --which={'|'.join(others) or '...'}"
         )
     notes = checkpoints.notes(step)
     sharding = (
-        jax.sharding.SingleDeviceSharding(jax.devices()[0]) if mesh is None else parallel.replicated(mesh)
+        jax.sharding.SingleDeviceSharding(jax.devices()[0]) if mesh is None else replicated(mesh)
     )
     variables = checkpoints.restore_variables(step, sharding)
     classes = tuple((epath.Path(workdir) / "classes.txt").read_text().splitlines())
     checkpoints.close()
-    return recipe.build_model(config), variables, Description(config, classes, step, dict(notes.scores))
+    return (
+        recipe.build_model(config),
+        variables,
+        Description(config, classes, step, dict(notes.scores)),
+    )

@@ -1,13 +1,14 @@
 """What every test shares.
 
-pytest puts the directory of this file on the import path, so that every room's tests can import its neighbours.
+pytest puts the directory of this file on the import path, so that every room's tests can import its
+neighbours.
 """
 
 import os
 import tempfile
 
-# Before JAX is imported: eight devices to share a batch, and compiled programs kept for the session, so that the
-# processes that tests start compile each program once.
+# Before JAX is imported: eight devices to share a batch, and compiled programs kept for the
+# session, so that the processes that tests start compile each program once.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 )

@@ -9,11 +9,16 @@ from tensorboardX.proto.event_pb2 import Event
 
 
 def read(path: Path) -> Iterator[Event]:
-    """Yields the events of a TFRecord file, their checksums compared: length, its sum, the bytes, their sum."""
+    """Yields the events of a TFRecord file, their checksums compared: length, its sum, the bytes,
+    their sum.
+    """
     content = path.read_bytes()
     while content:
         length, head = struct.unpack("<QI", content[:12])
-        data, (body,) = content[12 : 12 + length], struct.unpack("<I", content[12 + length : 16 + length])
+        data, (body,) = (
+            content[12 : 12 + length],
+            struct.unpack("<I", content[12 + length : 16 + length]),
+        )
         assert (crc32c(content[:8]), crc32c(data)) == (_unmasked(head), _unmasked(body))
         yield Event.FromString(data)
         content = content[16 + length :]

@@ -38,7 +38,9 @@ def idx_file(path: pathlib.Path, values: np.ndarray) -> None:
 def idx_directory(
     directory: pathlib.Path, train: int = 40, test: int = 15, size: int = 8, width: int = 0
 ) -> None:
-    """Writes a directory like MNIST's: `train` and `test` random images, square without `width`, of ten classes."""
+    """Writes a directory like MNIST's: `train` and `test` random images, square without `width`, of
+    ten classes.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     draws = np.random.default_rng(0)
     for prefix, count, suffix in (("train", train, ".gz"), ("t10k", test, "")):
@@ -58,7 +60,8 @@ def tfds_directory(
     shape: tuple = (None, None, 3),
     shards: int = 2,
 ) -> pathlib.Path:
-    """Writes a prepared TFDS data set as TFDS itself lays it out, and returns its version's directory.
+    """Writes a prepared TFDS data set as TFDS itself lays it out, and returns its version's
+    directory.
 
     Args:
       root: what TFDS calls data_dir.
@@ -84,10 +87,15 @@ def tfds_directory(
     infos = []
     for split, examples in splits.items():
         template = tfds.core.ShardedFileTemplate(
-            data_dir=directory, dataset_name=name.split("/")[0], filetype_suffix=file_format, split=split
+            data_dir=directory,
+            dataset_name=name.split("/")[0],
+            filetype_suffix=file_format,
+            split=split,
         )
         records = [
-            features.serialize_example({"image": image, "label": label, "file_name": f"{split}_{place}.JPEG"})
+            features.serialize_example(
+                {"image": image, "label": label, "file_name": f"{split}_{place}.JPEG"}
+            )
             for place, (image, label) in enumerate(examples)
         ]
         parts = [list(part) for part in np.array_split(np.array(records, object), shards)]
@@ -103,13 +111,19 @@ def tfds_directory(
             )
         )
     tfds.folder_dataset.write_metadata(
-        data_dir=directory, features=features, split_infos=infos, filename_template=template, check_data=False
+        data_dir=directory,
+        features=features,
+        split_infos=infos,
+        filename_template=template,
+        check_data=False,
     )
     return directory
 
 
 def imagenet(root: pathlib.Path, train: int = 32, validation: int = 12, **options) -> pathlib.Path:
-    """Writes a TFDS imagenet2012 of few photographs of various sizes, with all 1,000 classes named."""
+    """Writes a TFDS imagenet2012 of few photographs of various sizes, with all 1,000 classes
+    named.
+    """
     splits = {
         split: [
             (jpeg(first + i, 40 + 3 * (i % 7), 60 + 5 * (i % 5)), (first + 37 * i) % 1000)
@@ -134,7 +148,9 @@ def write_records(path: pathlib.Path, records: list[bytes], file_format: str) ->
 
 
 def tfrecord_frame(record: bytes) -> bytes:
-    """Returns one record in TFRecord's framing: length, its masked CRC, the bytes, their masked CRC."""
+    """Returns one record in TFRecord's framing: length, its masked CRC, the bytes, their masked
+    CRC.
+    """
     length = struct.pack("<Q", len(record))
     return length + _masked_crc(length) + record + _masked_crc(record)
 
@@ -174,7 +190,9 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 def folder_tree(root: pathlib.Path, splits: dict[str, dict[str, list[bytes]]]) -> None:
-    """Writes root/split/class/image_0000.jpg ...; a split called "" puts the classes into `root` itself."""
+    """Writes root/split/class/image_0000.jpg ...; a split called "" puts the classes into `root`
+    itself.
+    """
     for split, classes in splits.items():
         for name, images in classes.items():
             (root / split / name).mkdir(parents=True)
@@ -209,11 +227,15 @@ def cifar_directory(
             pixels = draws.integers(0, 256, (per_file, 3072), np.uint8)
             labels = draws.integers(0, classes, per_file)
             if form == "binary":
-                ahead = [labels[:, None]] if classes == 10 else [labels[:, None] // 5, labels[:, None]]
+                ahead = (
+                    [labels[:, None]] if classes == 10 else [labels[:, None] // 5, labels[:, None]]
+                )
                 np.hstack([*ahead, pixels]).astype(np.uint8).tofile(root / f"{file}.bin")
             else:
                 key = b"labels" if classes == 10 else b"fine_labels"
-                (root / file).write_bytes(pickle.dumps({b"data": pixels, key: labels.tolist()}, protocol=2))
+                (root / file).write_bytes(
+                    pickle.dumps({b"data": pixels, key: labels.tolist()}, protocol=2)
+                )
             parts.append((pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels))
         content[split] = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
     if form == "binary":
@@ -223,5 +245,7 @@ def cifar_directory(
     else:
         key = b"label_names" if classes == 10 else b"fine_label_names"
         meta = {key: [name.encode() for name in names]}
-        (root / ("batches.meta" if classes == 10 else "meta")).write_bytes(pickle.dumps(meta, protocol=2))
+        (root / ("batches.meta" if classes == 10 else "meta")).write_bytes(
+            pickle.dumps(meta, protocol=2)
+        )
     return content

@@ -44,8 +44,16 @@ def test_a_recipe_cannot_invent_a_field():
         ("batch_size", 0, "config.batch_size = 0: must be above 0"),
         ("precision", "half", "config.precision = 'half': must be one of auto, float32"),
         ("optimizer.name", "sdg", "config.optimizer.name = 'sdg': must be one of sgd"),
-        ("schedule.boundaries", (30.0, 20.0), "config.schedule.boundaries = (30.0, 20.0): must increase"),
-        ("schedule.boundaries", (-1.0,), "config.schedule.boundaries = (-1.0,): must be at least 0"),
+        (
+            "schedule.boundaries",
+            (30.0, 20.0),
+            "config.schedule.boundaries = (30.0, 20.0): must increase",
+        ),
+        (
+            "schedule.boundaries",
+            (-1.0,),
+            "config.schedule.boundaries = (-1.0,): must be at least 0",
+        ),
         ("checkpoint.keep", 1, "config.checkpoint.keep = 1: must be at least 2"),
         ("loss.label_smoothing", 1.0, "config.loss.label_smoothing = 1.0: must be below 1"),
         ("model.name", "resnet51", "did you mean"),
@@ -66,7 +74,12 @@ def test_a_run_goes_on_only_with_its_own_recipe():
     old, new = recipe.defaults(), recipe.defaults()
     old.precision, old.model.num_classes = "float32", 10
     assert recipe.differences(old, new) == []
-    new.num_epochs, new.data.dir, new.checkpoint.keep, new.log_every_steps = 120.0, "elsewhere", 5, 7
+    new.num_epochs, new.data.dir, new.checkpoint.keep, new.log_every_steps = (
+        120.0,
+        "elsewhere",
+        5,
+        7,
+    )
     assert recipe.differences(old, new) == []
     new.num_epochs, new.seed, new.schedule.base_lr = 60.0, 1, 0.2
     assert sorted(recipe.differences(old, new)) == [
@@ -79,7 +92,9 @@ def test_a_run_goes_on_only_with_its_own_recipe():
 def test_accumulation_may_change_and_a_rate_that_stands_as_it_is_is_no_open_field():
     old, new = recipe.defaults(), recipe.defaults()
     new.accumulate_steps, new.schedule.base_batch_size = 4, None
-    assert recipe.differences(old, new) == ["config.schedule.base_batch_size is None, the run has 0"]
+    assert recipe.differences(old, new) == [
+        "config.schedule.base_batch_size is None, the run has 0"
+    ]
 
 
 def test_the_network_follows_the_precision():

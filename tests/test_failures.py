@@ -14,8 +14,10 @@ from resnet_jax import config as recipe
 from resnet_jax import data, run
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
-from resnet_jax.training import profile, schedule, seal
+from resnet_jax.training import schedule
+from resnet_jax.training.checkpointing import checksums
 from resnet_jax.training.loop import Loop
+from resnet_jax.training.reporting import trace
 
 
 def settings(**changes):
@@ -35,12 +37,14 @@ def settings(**changes):
 
 
 def saved_steps(workdir):
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    return sorted(
+        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()
+    )
 
 
 def fail_saves(monkeypatch, which):
     """Makes the saves whose numbers, from 1, `which` holds true for find a full disk."""
-    sealing, count = seal.seal, 0
+    sealing, count = checksums.seal, 0
 
     def sometimes_full(directory):
         nonlocal count
@@ -49,7 +53,7 @@ def fail_saves(monkeypatch, which):
             raise OSError(28, os.strerror(28))
         sealing(directory)
 
-    monkeypatch.setattr(seal, "seal", sometimes_full)
+    monkeypatch.setattr(checksums, "seal", sometimes_full)
 
 
 def test_training_survives_a_failed_save_says_so_and_saves_again(tmp_path, monkeypatch, capsys):
@@ -62,7 +66,9 @@ def test_training_survives_a_failed_save_says_so_and_saves_again(tmp_path, monke
     assert saved_steps(tmp_path)[-2:] == [33, 44]
 
 
-def test_a_failed_last_save_is_an_error_and_the_same_command_mends_it(tmp_path, monkeypatch, capsys):
+def test_a_failed_last_save_is_an_error_and_the_same_command_mends_it(
+    tmp_path, monkeypatch, capsys
+):
     with monkeypatch.context() as patch:
         fail_saves(patch, lambda count: count >= 4)
         with pytest.raises(UserError, match="the last checkpoint could not be written"):
@@ -101,7 +107,9 @@ def test_a_full_disk_stops_neither_the_training_nor_what_was_saved(tmp_path, cap
         said = capsys.readouterr().out
         assert "saving checkpoint 22" in said
         assert saved_steps(place / "run")[-2:] == [33, 44]
-        lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()
+        ]
         assert [(line["step"], line["split"]) for line in lines] == [
             (step, split) for step in (22, 44) for split in ("train", "test")
         ]
@@ -129,22 +137,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_keeps_the_last_
 
 def test_minutes_between_checkpoints_add_some_between_epochs(tmp_path):
     train(
-        settings(checkpoint__every_epochs=2.0, checkpoint__every_minutes=1e-9, num_epochs=0.3), str(tmp_path)
+        settings(checkpoint__every_epochs=2.0, checkpoint__every_minutes=1e-9, num_epochs=0.3),
+        str(tmp_path),
     )
     assert saved_steps(tmp_path) == [4, 5, 6, 7][-len(saved_steps(tmp_path)) :]
     assert len(saved_steps(tmp_path)) >= 3
 
 
 def test_a_profile_leaves_a_trace_of_its_steps(tmp_path):
-    train(settings(num_epochs=0.3), str(tmp_path), profile=profile.parse("2:4"))
+    train(settings(num_epochs=0.3), str(tmp_path), profile=trace.parse("2:4"))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_a_process_that_records_no_trace_pauses_after_its_steps_all_the_same(tmp_path):
-    loud, silent = (profile.Trace(tmp_path / name, range(2, 4), silent=name == "s") for name in "ls")
+    loud, silent = (trace.Trace(tmp_path / name, range(2, 4), silent=name == "s") for name in "ls")
     for step in range(6):
-        for trace in (silent, loud):
-            trace.before(step)
+        for one in (silent, loud):
+            one.before(step)
         assert silent.is_over(step) == loud.is_over(step) == (step == 3)
         if step == 3:
             silent.stop()
@@ -156,7 +165,7 @@ def test_a_process_that_records_no_trace_pauses_after_its_steps_all_the_same(tmp
 @pytest.mark.parametrize("text", ["5", "5:", "5:5", "a:b", "-1:3"])
 def test_a_profile_that_is_no_range_is_refused(text):
     with pytest.raises(UserError, match="must be start:stop"):
-        profile.parse(text)
+        trace.parse(text)
 
 
 @pytest.mark.parametrize(("scheme", "package"), [("gs", "gcsfs"), ("s3", "s3fs")])
@@ -182,7 +191,8 @@ def test_images_that_are_not_square_stay_so_on_a_resume_and_in_evaluation(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("classes", "train_images"), [("zero one two three four five six seven eight ten", 64), (None, 80)]
+    ("classes", "train_images"),
+    [("zero one two three four five six seven eight ten", 64), (None, 80)],
 )
 def test_a_resume_on_other_data_is_refused(tmp_path, classes, train_images):
     fabricate.idx_directory(tmp_path / "data", train=64, test=15)

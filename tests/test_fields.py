@@ -17,7 +17,15 @@ TABLE = {
 @pytest.mark.parametrize(
     "values",
     [
-        {"rate": 1, "steps": 3, "kind": "b", "on": False, "sizes": [3], "limit": None, "scale": None},
+        {
+            "rate": 1,
+            "steps": 3,
+            "kind": "b",
+            "on": False,
+            "sizes": [3],
+            "limit": None,
+            "scale": None,
+        },
         {"limit": 7, "sizes": ()},
     ],
 )

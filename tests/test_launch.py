@@ -68,7 +68,10 @@ def test_a_mistake_gets_one_line_and_status_1(arguments, words, tmp_path):
 def test_a_tilde_after_the_equals_sign_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     line = error_line(
-        QUICK, "--config.data.name=idx", "--config.data.dir=~/images", f"--workdir={tmp_path / 'run'}"
+        QUICK,
+        "--config.data.name=idx",
+        "--config.data.dir=~/images",
+        f"--workdir={tmp_path / 'run'}",
     )
     assert str(tmp_path / "images") in line
 
@@ -80,7 +83,9 @@ def test_a_recipe_that_is_no_python_gets_one_line(tmp_path):
 
 def test_an_unwritable_workdir_gets_one_line(tmp_path):
     (tmp_path / "file").write_text("not a directory")
-    assert "cannot be written to" in error_line(QUICK, *TINY, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert "cannot be written to" in error_line(
+        QUICK, *TINY, f"--workdir={tmp_path / 'file' / 'run'}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +105,16 @@ def test_training_says_what_it_does_and_leaves_a_complete_run(trained):
     assert list(workdir.glob("events.out.tfevents*"))
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [record["split"] for record in records] == ["train", "test"] * 2
-    assert records[0].keys() >= {"step", "epoch", "loss", "top1", "top5", "lr", "images_per_sec", "data_wait"}
+    assert records[0].keys() >= {
+        "step",
+        "epoch",
+        "loss",
+        "top1",
+        "top5",
+        "lr",
+        "images_per_sec",
+        "data_wait",
+    }
     assert records[-1]["examples"] == 355
 
 
@@ -133,7 +147,9 @@ def test_a_field_is_emptied_by_none(tmp_path):
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(64, 1), (1, 8), (37, 3), (1000, 2)])
-def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(trained, batch_size, devices):
+def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(
+    trained, batch_size, devices
+):
     workdir, _ = trained
     done = launch(
         "--mode=evaluate",
@@ -148,7 +164,9 @@ def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(traine
     assert score["examples"] == logged["examples"] == 355
     assert (score["top1"], score["top5"]) == (logged["top1"], logged["top5"])
     assert score["loss"] == (
-        logged["loss"] if (batch_size, devices) == (64, 1) else pytest.approx(logged["loss"], rel=1e-5)
+        logged["loss"]
+        if (batch_size, devices) == (64, 1)
+        else pytest.approx(logged["loss"], rel=1e-5)
     )
 
 
@@ -162,7 +180,9 @@ def test_restore_gives_the_network_that_was_scored(trained):
     model, variables, description = resnet_jax.restore(workdir, "last")
     source = data.open_source(description.config.data, train=False, seed=0)
     images, labels = source.take(list(range(len(source))))
-    images = (images / 255 - jnp.array(description.config.data.mean)) / jnp.array(description.config.data.std)
+    images = (images / 255 - jnp.array(description.config.data.mean)) / jnp.array(
+        description.config.data.std
+    )
     logits = model.apply(variables, images.astype(jnp.float32), train=False)
     hits = int((logits.argmax(-1) == labels).sum())
     assert hits / len(source) == description.scores["top1"]
@@ -178,9 +198,14 @@ def test_an_unknown_checkpoint_lists_those_that_exist(trained):
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     done = launch(
-        QUICK, f"--workdir={tmp_path / 'run'}", expect=1, XLA_FLAGS="--xla_force_host_platform_device_count=7"
+        QUICK,
+        f"--workdir={tmp_path / 'run'}",
+        expect=1,
+        XLA_FLAGS="--xla_force_host_platform_device_count=7",
     )
-    assert "config.batch_size = 64: must be divisible by the 7 devices, for example 63" in done.stderr
+    assert (
+        "config.batch_size = 64: must be divisible by the 7 devices, for example 63" in done.stderr
+    )
 
 
 def test_a_boundary_past_the_end_is_one_warning_line(tmp_path):

@@ -1,8 +1,9 @@
 """A run that an older version of this package began goes on, is scored and is restored by this one.
 
-`tests/workdir` was written by commit 1021a4c, whose files must stay readable: a run of 44 steps on the digits, with every
-kind of random number in it (order, crops, flips, erasing, mixup, dropout, dropped branches), stopped by SIGTERM at step 36.
-`expected.json` has what the same commit's undisturbed run ended with.
+`tests/workdir` was written by commit 1021a4c, whose files must stay readable. It is a run of 44
+steps on the digits, with every kind of random number in it (order, crops, flips, erasing, mixup,
+dropout, dropped branches), stopped by SIGTERM at step 36. `expected.json` has what the same
+commit's undisturbed run ended with.
 """
 
 import json
@@ -51,7 +52,9 @@ def overrides(workdir):
     """Returns the flags that make the quickstart the recipe of the run."""
     kept = recipe.from_json((workdir / "config.json").read_text())
     names = {name for name, _ in recipe.flatten(kept)}
-    assert names <= {name for name, _ in recipe.flatten(recipe.defaults())}, "a field was renamed or removed"
+    assert names <= {name for name, _ in recipe.flatten(recipe.defaults())}, (
+        "a field was renamed or removed"
+    )
     command = json.loads((workdir / "environment.json").read_text())[0]["command"]
     return [word for word in command if word.startswith("--config")]
 
@@ -73,7 +76,9 @@ def test_it_goes_on_with_the_same_random_numbers(workdir, expected):
 
 
 def test_it_is_scored_as_it_was_then(workdir, expected):
-    score = json.loads(launch("--mode=evaluate", f"--workdir={workdir}", "--which=best").splitlines()[-1])
+    score = json.loads(
+        launch("--mode=evaluate", f"--workdir={workdir}", "--which=best").splitlines()[-1]
+    )
     best = expected["best"]
     assert (score["step"], score["examples"]) == (best["step"], 355)
     assert score["loss"] == pytest.approx(best["scores"]["loss"], rel=1e-5)
@@ -82,8 +87,14 @@ def test_it_is_scored_as_it_was_then(workdir, expected):
 
 def test_it_is_restored_with_the_same_logits(workdir, expected):
     model, variables, description = resnet_jax.restore(workdir)
-    images, mean, std = expected["best"]["images"], description.config.data.mean, description.config.data.std
-    images = (np.array(images, np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    images, mean, std = (
+        expected["best"]["images"],
+        description.config.data.mean,
+        description.config.data.std,
+    )
+    images = (np.array(images, np.float32) / 255 - np.array(mean, np.float32)) / np.array(
+        std, np.float32
+    )
     logits = model.apply(variables, images, train=False)
     np.testing.assert_allclose(logits, expected["best"]["logits"], rtol=1e-4, atol=1e-5)
     assert description.classes == tuple("0123456789")

@@ -1,4 +1,6 @@
-"""Every recipe is run for one step on fabricated data in the published format, so that none can rot."""
+"""Every recipe is run for one step on fabricated data in the published format, so that none can
+rot.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from resnet_jax import config as recipe
 from resnet_jax.commands.train import train
-from resnet_jax.training import logbook
+from resnet_jax.training.reporting import logbook
 
 ROOT = Path(__file__).parents[1]
 

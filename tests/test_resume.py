@@ -1,4 +1,6 @@
-"""A run that is broken off and started again ends like an undisturbed one, bit for bit, through `launch.py`."""
+"""A run that is broken off and started again ends like an undisturbed one, bit for bit, through
+`launch.py`.
+"""
 
 import importlib
 import json
@@ -14,7 +16,7 @@ import pytest
 
 from resnet_jax import config as recipe
 from resnet_jax import run
-from resnet_jax.training.logbook import TIMES
+from resnet_jax.training.reporting.logbook import TIMES
 
 ROOT = Path(__file__).parents[1]
 RECIPE = (
@@ -49,7 +51,9 @@ def launch(workdir, *more):
 
 
 def strike(workdir, moment, number, signals, *more):
-    return command(["tests/strike.py", moment, str(number), signals], *RECIPE, f"--workdir={workdir}", *more)
+    return command(
+        ["tests/kill_at.py", moment, str(number), signals], *RECIPE, f"--workdir={workdir}", *more
+    )
 
 
 def log(workdir):
@@ -91,7 +95,9 @@ def straight(tmp_path_factory):
         ("step", 9, "SIGINT", 130),
     ],
 )
-def test_a_broken_run_ends_like_an_undisturbed_one(straight, tmp_path, moment, number, signals, status):
+def test_a_broken_run_ends_like_an_undisturbed_one(
+    straight, tmp_path, moment, number, signals, status
+):
     broken = strike(tmp_path, moment, number, signals)
     assert broken.returncode == status, broken.stdout + broken.stderr
     assert "Traceback" not in broken.stderr
@@ -99,7 +105,8 @@ def test_a_broken_run_ends_like_an_undisturbed_one(straight, tmp_path, moment, n
         assert f"{signals}: saving, then stopping" in broken.stdout
         assert "the same command resumes" in broken.stdout.splitlines()[-3]
     if (moment, number) == ("step", 31):
-        # The 31st wish is that of step 23: two are fed to the programs when they are compiled, six to an evaluation.
+        # The 31st wish is that of step 23: two are fed to the programs when they are compiled, six
+        # to an evaluation.
         assert "saved step 23; " in broken.stdout
     again = launch(tmp_path)
     assert "going on from step" in again.stdout
@@ -116,7 +123,9 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
 def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_it_used(straight, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(straight, workdir)
-    arrays = max((workdir / "checkpoints" / "66" / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    arrays = max(
+        (workdir / "checkpoints" / "66" / "state").rglob("*"), key=lambda path: path.stat().st_size
+    )
     content = bytearray(arrays.read_bytes())
     content[len(content) // 2] ^= 1
     arrays.write_bytes(content)
@@ -134,7 +143,7 @@ def test_a_run_goes_on_and_is_scored_on_other_numbers_of_devices(tmp_path):
         return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
 
     recipe = (*RECIPE, f"--workdir={tmp_path}", "--config.precision=float64")
-    eight = command(["tests/strike.py", "step", "34", "SIGTERM"], *recipe, **devices(8))
+    eight = command(["tests/kill_at.py", "step", "34", "SIGTERM"], *recipe, **devices(8))
     assert eight.returncode == 143, eight.stdout + eight.stderr
     two = command(["launch.py"], *recipe, **devices(2))
     assert two.returncode == 0, two.stdout + two.stderr

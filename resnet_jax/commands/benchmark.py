@@ -12,17 +12,21 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resnet_jax import parallel
-from resnet_jax.commands.assembly import Parts, assemble, prepare_runtime
-from resnet_jax.models.roofline import DATA_SHEETS, Floor
-from resnet_jax.models.summary import summarize
-from resnet_jax.training.display import Display
-from resnet_jax.training.interrupts import Interrupts, Wishes
+from resnet_jax.distributed.consensus import lead_says
+from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
+from resnet_jax.distributed.requests import Requests
+from resnet_jax.distributed.signals import Signals
+from resnet_jax.experiment import Experiment, assemble, prepare_runtime
+from resnet_jax.models.analysis.roofline import DATA_SHEETS, Floor
+from resnet_jax.models.analysis.summary import summarize
+from resnet_jax.training.reporting.display import Display
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one step, from several stretches of steps: their median, and half the range of the middle half."""
+    """Seconds of one step, from several stretches of steps: their median, and half the range of the
+    middle half.
+    """
 
     median: float
     spread: float
@@ -36,10 +40,11 @@ class Timing:
 def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
     """Measures a recipe and prints a table, then one JSON object on the last line.
 
-    The bare step runs again and again on one batch that lies on the devices; the whole loop feeds it from the
-    recipe's data. Both are timed in stretches that end when the devices are done. Speeds stand beside ceilings:
-    those of a GPU's data sheet, else of a matrix product and a copy measured here. They hold for the operations
-    of the definition; on CPUs, Winograd's algorithm and taps left out can save more than is lost.
+    The bare step runs again and again on one batch that lies on the devices; the whole loop feeds
+    it from the recipe's data. Both are timed in stretches that end when the devices are done.
+    Speeds stand beside ceilings: those of a GPU's data sheet, else of a matrix product and a copy
+    measured here. They hold for the operations of the definition; on CPUs, Winograd's algorithm and
+    taps left out can save more than is lost.
 
     Args:
       config: a validated recipe; its data must be there.
@@ -49,22 +54,22 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
       UserError: the data is missing, or the batch does not divide over the devices.
     """
     prepare_runtime(config)
-    display = Display(silent=not parallel.is_lead())
+    display = Display(silent=not is_lead())
     parts = assemble(config)
     state = parts.create_state()
     train_batch, eval_batch = (
-        parallel.shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
+        shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
     )
-    wishes = Wishes(Interrupts(), parts.mesh).array()
+    requests = Requests(Signals(), parts.mesh).array()
     began = time.perf_counter()
-    train_step = parts.train_step().lower(state, train_batch, wishes).compile()
+    train_step = parts.train_step().lower(state, train_batch, requests).compile()
     train_compile = time.perf_counter() - began
     began = time.perf_counter()
-    eval_step = parts.eval_step().lower(state.variables, eval_batch, wishes).compile()
+    eval_step = parts.eval_step().lower(state.variables, eval_batch, requests).compile()
     eval_compile = time.perf_counter() - began
 
-    inference = time_steps(lambda: eval_step(state.variables, eval_batch, wishes), seconds)
-    stepper = Stepper(train_step, state, wishes)
+    inference = time_steps(lambda: eval_step(state.variables, eval_batch, requests), seconds)
+    stepper = Stepper(train_step, state, requests)
     training = time_steps(functools.partial(stepper, train_batch), seconds)
     loop, data_wait = _time_loop(parts, stepper, training.median, seconds)
 
@@ -73,15 +78,20 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
     floor = summarize(parts.model, (height, width), channels).floor
     # The floor is counted for values of two bytes.
     wide = jnp.dtype(parts.model.dtype).itemsize // 2
-    floor = floor._replace(unfused_bytes=wide * floor.unfused_bytes, fused_bytes=wide * floor.fused_bytes)
+    floor = floor._replace(
+        unfused_bytes=wide * floor.unfused_bytes, fused_bytes=wide * floor.fused_bytes
+    )
     record = {
-        "device": parallel.describe_devices(),
+        "device": describe_devices(),
         "model": config.model.name,
         "precision": parts.config.precision,
         "image": [height, width, channels],
         "batch_size": batch,
         "compile_seconds": {"train": round(train_compile, 2), "eval": round(eval_compile, 2)},
-        "step_ms": {"median": round(training.median * 1e3, 3), "spread": round(training.spread * 1e3, 3)},
+        "step_ms": {
+            "median": round(training.median * 1e3, 3),
+            "spread": round(training.spread * 1e3, 3),
+        },
         "images_per_sec": {
             "training": round(batch / training.median, 1),
             "loop": round(batch / loop, 1),
@@ -98,8 +108,8 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
 class Stepper:
     """Calls a training step with the state that its last call returned; the state is donated."""
 
-    def __init__(self, train_step: Callable, state: Any, wishes: jax.Array):
-        self._train_step, self._state, self._wishes = train_step, state, wishes
+    def __init__(self, train_step: Callable, state: Any, requests: jax.Array):
+        self._train_step, self._state, self._wishes = train_step, state, requests
 
     def __call__(self, batch: dict[str, jax.Array]) -> Any:
         self._state, metrics = self._train_step(self._state, batch, self._wishes)
@@ -121,7 +131,7 @@ def time_steps(step: Callable[[], Any], seconds: float, stretches: int = 9) -> T
     began = time.perf_counter()
     jax.block_until_ready(step())
     # Clocks differ, but all processes must take as many steps.
-    steps = parallel.lead_says(max(1, int(seconds / stretches / (time.perf_counter() - began))))
+    steps = lead_says(max(1, int(seconds / stretches / (time.perf_counter() - began))))
     samples = []
     for _ in range(stretches):
         began = time.perf_counter()
@@ -132,9 +142,13 @@ def time_steps(step: Callable[[], Any], seconds: float, stretches: int = 9) -> T
     return Timing.of(samples)
 
 
-def _time_loop(parts: Parts, stepper: Stepper, step_seconds: float, seconds: float) -> tuple[float, float]:
-    """Returns the seconds a step of the loop with its data and the share of them spent waiting for data."""
-    steps = parallel.lead_says(max(5, int(seconds / step_seconds)))
+def _time_loop(
+    parts: Experiment, stepper: Stepper, step_seconds: float, seconds: float
+) -> tuple[float, float]:
+    """Returns the seconds a step of the loop with its data and the share of them spent waiting for
+    data.
+    """
+    steps = lead_says(max(5, int(seconds / step_seconds)))
     warm = min(3, steps // 2)
     with parts.feed(parts.train_loader, 0, steps + warm) as feed:
         before = None
@@ -159,7 +173,9 @@ def _peak_memory(compiled: Any) -> float:
 
 
 def _ceilings(images_per_sec: float, floor: Floor, dtype: Any) -> dict[str, Any]:
-    """Puts a device's training speed beside what its arithmetic, in the network's `dtype`, and its memory allow."""
+    """Puts a device's training speed beside what its arithmetic, in the network's `dtype`, and its
+    memory allow.
+    """
     kind, dtype = jax.devices()[0].device_kind, jnp.dtype(dtype)
     known = DATA_SHEETS.get(kind) if dtype.itemsize == 2 else None
     peak, bandwidth = known or (measure_matmul(dtype=dtype), measure_copy())
@@ -181,7 +197,9 @@ def _ceilings(images_per_sec: float, floor: Floor, dtype: Any) -> dict[str, Any]
         },
         "tflops": round(images_per_sec * floor.flops / 1e12, 3),
         "bound_images_per_sec": {name: round(bound, 1) for name, bound in bounds.items()},
-        "share_of_bound": {name: round(images_per_sec / bound, 4) for name, bound in bounds.items()},
+        "share_of_bound": {
+            name: round(images_per_sec / bound, 4) for name, bound in bounds.items()
+        },
     }
 
 
@@ -206,18 +224,31 @@ def _rows(record: dict[str, Any]) -> dict[str, str]:
     ceilings, image = record["ceilings"], record["per_image"]
     return {
         "device": record["device"],
-        "model": f"{record['model']}, {record['precision']}, images of {'×'.join(map(str, record['image']))}",
+        "model": (
+            f"{record['model']}, {record['precision']}, images of"
+            f" {'×'.join(map(str, record['image']))}"
+        ),
         "batch": f"{record['batch_size']} images",
-        "compile": f"train {record['compile_seconds']['train']} s, eval {record['compile_seconds']['eval']} s",
+        "compile": (
+            f"train {record['compile_seconds']['train']} s, eval"
+            f" {record['compile_seconds']['eval']} s"
+        ),
         "step": f"{record['step_ms']['median']} ms ± {record['step_ms']['spread']}",
         "training": f"{speed['training']} images/s, {record['tflops']} TFLOP/s",
         "loop": f"{speed['loop']} images/s with its data, data wait {record['data_wait']:.1%}",
         "inference": f"{speed['inference']} images/s",
         "memory": f"{record['peak_memory_gib']} GiB at the peak",
-        "one image": f"{image['training_gflop']} GFLOP, {image['unfused_mb']} MB unfused, {image['fused_mb']} MB fused",
-        "ceilings": f"{ceilings['tflops']} TFLOP/s, {ceilings['gb_per_sec']} GB/s ({ceilings['source']})",
+        "one image": (
+            f"{image['training_gflop']} GFLOP, {image['unfused_mb']} MB unfused,"
+            f" {image['fused_mb']} MB fused"
+        ),
+        "ceilings": (
+            f"{ceilings['tflops']} TFLOP/s, {ceilings['gb_per_sec']} GB/s ({ceilings['source']})"
+        ),
         **{
-            name.replace("_", " "): f"{bound[name]} images/s a device; {share[name]:.1%} of it reached"
+            name.replace(
+                "_", " "
+            ): f"{bound[name]} images/s a device; {share[name]:.1%} of it reached"
             for name in bound
         },
     }

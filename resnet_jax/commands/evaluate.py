@@ -2,12 +2,14 @@
 
 import json
 
-from resnet_jax import data, parallel, run
-from resnet_jax.commands import assembly, fit
+from resnet_jax import data, experiment, run
+from resnet_jax.distributed.mesh import is_lead, make_mesh
+from resnet_jax.distributed.requests import Requests
+from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
-from resnet_jax.training.display import Display
+from resnet_jax.training import memory
 from resnet_jax.training.evaluation import evaluate as score
-from resnet_jax.training.interrupts import Interrupts, Wishes
+from resnet_jax.training.reporting.display import Display
 
 
 def evaluate(
@@ -30,24 +32,28 @@ def evaluate(
     if data_dir is not None:
         data.check_is_mounted("--data_dir", data_dir)
         config.data.dir = data_dir
-    assembly.prepare_runtime(config)
-    mesh = parallel.make_mesh()
-    display = Display(silent=not parallel.is_lead())
+    experiment.prepare_runtime(config)
+    mesh = make_mesh()
+    display = Display(silent=not is_lead())
     model, variables, description = run.restore(workdir, which, mesh=mesh)
-    loader = assembly.make_loader(config, mesh, train=False, say=display.warn)
-    assembly.check_processes(config, loader.source)
+    loader = experiment.make_loader(config, mesh, train=False, say=display.warn)
+    experiment.check_processes(config, loader.source)
     if tuple(loader.source.classes) != description.classes:
         raise UserError(
-            f"--workdir={workdir} was trained on {len(description.classes)} classes that are not the "
-            f"{len(loader.source.classes)} of {loader.source.name}: give --data_dir of the same data set"
+            f"--workdir={workdir} was trained on {len(description.classes)} classes that are not"
+            f" the {len(loader.source.classes)} of {loader.source.name}: give --data_dir of the"
+            " same data set"
         )
-    with Interrupts(silent=not parallel.is_lead()) as interrupts:
-        feed = assembly.open_feed(config, loader, mesh, 0, len(loader))
+    with Signals(silent=not is_lead()) as interrupts:
+        feed = experiment.open_feed(config, loader, mesh, 0, len(loader))
         display.start(f"evaluating step {description.step}", len(loader.source), unit="image")
-        step = assembly.eval_step(config, model, loader, mesh)
-        # A signal ends the process at once: there is nothing to save, so no wish to stop can come back.
-        with fit.explaining(lambda: fit.evaluation_out_of_memory("--batch_size", loader.batch_size)):
-            means, _ = score(step, variables, feed, Wishes(interrupts, mesh), display.tick)
+        step = experiment.eval_step(config, model, loader, mesh)
+        # A signal ends the process at once: there is nothing to save, so no wish to stop can come
+        # back.
+        with memory.explaining(
+            lambda: memory.evaluation_out_of_memory("--batch_size", loader.batch_size)
+        ):
+            means, _ = score(step, variables, feed, Requests(interrupts, mesh), display.tick)
         display.stop()
     record = {
         "split": loader.source.split,

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from resnet_jax import data
-from resnet_jax.data import tars
 from resnet_jax.data.prepare import prepare as pack
+from resnet_jax.data.sources import tars
 from resnet_jax.errors import UserError
 
 TARS = "imagenet_tars"
@@ -29,16 +29,18 @@ def prepare(
     """Prepares shards and prints what they hold; the same command goes on where it was interrupted.
 
     Args:
-      name: what to read: "folder", a TFDS name, "shards", or "imagenet_tars" (ILSVRC2012_img_train.tar and
-        ILSVRC2012_img_val.tar in one directory).
+      name: what to read: "folder", a TFDS name, "shards", or "imagenet_tars"
+        (ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in one directory).
       data_dir: where that is.
       output_dir: where the shards go.
-      splits: the splits to pack, parts of them too; none: the source's own for training and evaluation.
+      splits: the splits to pack, parts of them too; none: the source's own for training and
+        evaluation.
       short_side, quality, shard_examples, num_threads: as `data.prepare.prepare` takes them.
       eval_fraction: as `config.data.eval_fraction`.
 
     Raises:
-      UserError: a value is out of range, a split is named twice, the source cannot be read, or the disk is full.
+      UserError: a value is out of range, a split is named twice, the source cannot be read, or the
+        disk is full.
     """
     for flag, value, low, high in (
         ("short_side", short_side, 16, 8192),
@@ -72,7 +74,9 @@ def prepare(
             advance=bar.update,
         )
     held = ", ".join(f"{count} {split}" for split, count in counts.items())
-    print(f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}")
+    print(
+        f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}"
+    )
 
 
 def _sources(
@@ -85,16 +89,23 @@ def _sources(
         whole = source.split.partition("[")[0]
         if whole in sources:
             raise UserError(
-                f"--splits={','.join(splits)}: takes {whole!r} twice; prepare each part into a directory of its own"
+                f"--splits={','.join(splits)}: takes {whole!r} twice; prepare each part into a"
+                " directory of its own"
             )
         sources[whole] = source
     return sources
 
 
 def _open(
-    name: str, data_dir: str | None, eval_fraction: float | None, train: bool | None, split: str | None
+    name: str,
+    data_dir: str | None,
+    eval_fraction: float | None,
+    train: bool | None,
+    split: str | None,
 ) -> data.Source:
-    config = ConfigDict({field: entry.default for field, entry in data.FIELDS.items()}, type_safe=False)
+    config = ConfigDict(
+        {field: entry.default for field, entry in data.FIELDS.items()}, type_safe=False
+    )
     config.update(name=name, dir=data_dir, eval_fraction=eval_fraction, train_split=split)
     if name == TARS:
         return tars.open_split(config, split, train is not False)

@@ -1,17 +1,19 @@
-"""`--mode=summarize`: a network's table, and the recipe's data as a picture, before anything is trained."""
+"""`--mode=summarize`: a network's table, and the recipe's data as a picture, before anything is
+trained.
+"""
 
 import os
 
 import jax
 from ml_collections import ConfigDict
 
-from resnet_jax import data, parallel
-from resnet_jax.commands import assembly
+from resnet_jax import data, experiment
 from resnet_jax.config import build_model
+from resnet_jax.distributed.mesh import make_mesh
 from resnet_jax.errors import UserError
 from resnet_jax.models import create_model
-from resnet_jax.models.summary import Summary, format_summary
-from resnet_jax.models.summary import summarize as count
+from resnet_jax.models.analysis.summary import Summary, format_summary
+from resnet_jax.models.analysis.summary import summarize as count
 from resnet_jax.models.zoo import Variant, get_variant
 
 
@@ -22,10 +24,11 @@ def summarize(
     picture: str = "batch.png",
     channels: int = 3,
 ) -> None:
-    """Prints parameters, multiply-adds, activations and memory, stage by stage, beside the reference.
+    """Prints parameters, multiply-adds, activations and memory, stage by stage, beside the
+    reference.
 
-    For a recipe whose data is there, images and classes are those of the data, and its first training batch is
-    saved as a picture, augmented as the network will see it, with labels.
+    For a recipe whose data is there, images and classes are those of the data, and its first
+    training batch is saved as a picture, augmented as the network will see it, with labels.
 
     Args:
       config: a recipe; or
@@ -49,13 +52,16 @@ def summarize(
         if loader is None:
             size = (config.data.image_size or variant.image_size,) * 2
         else:
-            config = assembly.resolve(config, loader)
+            config = experiment.resolve(config, loader)
             *size, channels = loader.image_shape
             said = _picture(config, loader, picture)
         network = build_model(config)
     summary = count(network, tuple(size), channels)
     height, width = size
-    title = f"{name}, {height}x{width}x{channels} images, {network.num_classes} classes, {network.dtype.name}"
+    title = (
+        f"{name}, {height}x{width}x{channels} images, {network.num_classes} classes,"
+        f" {network.dtype.name}"
+    )
     print(format_summary(summary, title))
     print(_beside_reference(variant, summary, tuple(size)))
     if said:
@@ -64,16 +70,16 @@ def summarize(
 
 def _open(config: ConfigDict) -> tuple[data.Loader | None, str]:
     """Returns the training batches of a recipe, or None and why there are none."""
-    assembly.prepare_runtime(config)
+    experiment.prepare_runtime(config)
     try:
-        return assembly.make_loader(config, parallel.make_mesh(), train=True), ""
+        return experiment.make_loader(config, make_mesh(), train=True), ""
     except UserError as error:
         return None, f"no picture of the data: {error}"
 
 
 def _picture(config: ConfigDict, loader: data.Loader, path: str) -> str:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    data.save_grid(loader, 0, path, augment=jax.jit(assembly.make_augment(config, loader)))
+    data.save_grid(loader, 0, path, augment=jax.jit(experiment.make_augment(config, loader)))
     return f"the first batch of {loader.source.name} {loader.source.split}: {path}"
 
 

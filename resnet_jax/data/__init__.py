@@ -2,20 +2,21 @@
 
 from typing import Any
 
-from resnet_jax.data import cifar, digits, folder, idx, names, shards, splits, synthetic, tfds
-from resnet_jax.data.augment import make_augment
-from resnet_jax.data.bottleneck import diagnosis
-from resnet_jax.data.feed import Feed
+from resnet_jax.data import splits
+from resnet_jax.data.augment.pipeline import make_augment
 from resnet_jax.data.grid import save_grid
+from resnet_jax.data.input_bound import diagnosis
 from resnet_jax.data.loader import Loader
+from resnet_jax.data.prefetch import Prefetcher
 from resnet_jax.data.settings import FIELDS, check, check_is_mounted
-from resnet_jax.data.source import IN_MEMORY_BYTES, ArraySource, Source
+from resnet_jax.data.sources import cifar, digits, folder, idx, names, shards, synthetic, tfds
+from resnet_jax.data.sources.source import IN_MEMORY_BYTES, ArraySource, Source
 
 __all__ = [
     "FIELDS",
     "ArraySource",
-    "Feed",
     "Loader",
+    "Prefetcher",
     "Source",
     "check",
     "check_is_mounted",
@@ -57,6 +58,11 @@ def open_source(config: Any, train: bool, seed: int) -> Source:
     if part and str(part) != part.name:
         source = source.part(*part.bounds(len(source)), str(part))
     size, crops = config.image_size, train and config.random_resized_crop
-    if isinstance(source, ArraySource) and size and not crops and source.bytes_at(size) <= IN_MEMORY_BYTES:
+    if (
+        isinstance(source, ArraySource)
+        and size
+        and not crops
+        and source.bytes_at(size) <= IN_MEMORY_BYTES
+    ):
         source = source.resized(size)
     return source

@@ -7,11 +7,12 @@ import numpy as np
 
 
 class Buffers:
-    """Hands out uint8 arrays of one shape, and takes their memory back when the last reference is gone.
+    """Hands out uint8 arrays of one shape, and takes their memory back when the last reference is
+    gone.
 
-    A fresh array of tens of megabytes costs a page fault every 4 KiB. The arrays' memory belongs to `bytearray`s,
-    so that every view of an array keeps that array alive; what a device or a caller still holds is therefore never
-    handed out a second time.
+    A fresh array of tens of megabytes costs a page fault every 4 KiB. The arrays' memory belongs to
+    `bytearray`s, so that every view of an array keeps that array alive; what a device or a caller
+    still holds is therefore never handed out a second time.
 
     Args:
       shape: of every array.
@@ -34,7 +35,7 @@ class Buffers:
         return flat.reshape(self._shape)
 
     def _give_back(self, memory: bytearray) -> None:
-        # Without the lock: a garbage collection may call this while the same thread is in `take`, and a list's
-        # append is atomic.
+        # Without the lock: a garbage collection may call this while the same thread is in `take`,
+        # and a list's append is atomic.
         if len(self._free) < self._keep:
             self._free.append(memory)

@@ -26,8 +26,8 @@ def save_grid(
       loader: makes the batch.
       number: the batch's number.
       path: the picture's file; its suffix names the format.
-      augment: from `make_augment`, applied first; a mixed image has both names and their shares. None: the
-        batch as the host makes it.
+      augment: from `make_augment`, applied first; a mixed image has both names and their shares.
+        None: the batch as the host makes it.
       most: how many images are shown at the most.
     """
     batch = loader[number]
@@ -46,14 +46,22 @@ def save_grid(
     for place in range(shown):
         left, top = place % columns * (width + 2), place // columns * (height + _CAPTION + 2)
         pixels = images[place].repeat(zoom, 0).repeat(zoom, 1)
-        picture.paste(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), (left, top))
-        caption = _caption(weights[place], loader.source.classes) if batch["mask"][place] else "(not counted)"
+        picture.paste(
+            Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), (left, top)
+        )
+        caption = (
+            _caption(weights[place], loader.source.classes)
+            if batch["mask"][place]
+            else "(not counted)"
+        )
         draw.text((left + 1, top + height), _fitting(draw, caption, width), fill="black")
     picture.save(path)
 
 
 def _caption(weights: np.ndarray, classes: tuple[str, ...]) -> str:
-    named = [(weights[label], classes[label]) for label in np.argsort(-weights)[:2] if weights[label] > 0]
+    named = [
+        (weights[label], classes[label]) for label in np.argsort(-weights)[:2] if weights[label] > 0
+    ]
     if len(named) == 1:
         return named[0][1]
     return " + ".join(f"{weight:.0%} {name}" for weight, name in named)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import decode, geometry, order
+from resnet_jax.data import shuffle
 from resnet_jax.data.buffers import Buffers
-from resnet_jax.data.source import Moments, Source, normalisation
+from resnet_jax.data.images import decode, geometry
+from resnet_jax.data.sources.source import Moments, Source, normalisation
 from resnet_jax.errors import UserError
 
 _ENCODED_SIZE = 224
@@ -23,9 +24,9 @@ class Stopped(Exception):
 class Loader:
     """The batches of a source, each a pure function of (seed, batch number).
 
-    Training: batch b belongs to epoch b // len(loader); an epoch is its own permutation's first
-    n // batch_size whole batches. Evaluation: every example once, in order; the last batch is filled up with
-    rows whose mask is False.
+    Training: batch b belongs to epoch b // len(loader); an epoch is its own permutation's first n
+    // batch_size whole batches. Evaluation: every example once, in order; the last batch is filled
+    up with rows whose mask is False.
 
     Args:
       source: where the examples are.
@@ -35,15 +36,16 @@ class Loader:
       train: whether this is for training.
       process_index, process_count: which contiguous share of each batch this process makes.
       pad_to: the number of devices that share a batch.
-      say: told once of each corrupt example that `config.data.on_error` "skip" leaves out, in one line with file
-        and record; from a decoding thread, one call at a time.
+      say: told once of each corrupt example that `config.data.on_error` "skip" leaves out, in one
+        line with file and record; from a decoding thread, one call at a time.
 
     Attributes:
       skipped: the place of each example left out so far -> its file, record and fault.
 
     Raises:
-      UserError: the split is empty; the training split is smaller than the batch, or lacks classes; the batch does
-        not divide; or images that are not square are to be cropped at random and no size is set.
+      UserError: the split is empty; the training split is smaller than the batch, or lacks classes;
+        the batch does not divide; or images that are not square are to be cropped at random and no
+        size is set.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class Loader:
         self.batch_size = batch_size if train else -(-batch_size // pad_to) * pad_to
         if self.batch_size % process_count:
             raise UserError(
-                f"config.batch_size = {batch_size}: must be divisible by the {process_count} processes"
+                f"config.batch_size = {batch_size}: must be divisible by the {process_count}"
+                " processes"
             )
         if not len(source):
             raise UserError(
@@ -71,18 +74,20 @@ class Loader:
             )
         if train and source.lacking_classes():
             raise UserError(
-                f"config.data: the files of {source.name} lie class by class, and {source.split} has none of "
-                f"{source.lacking_classes()} of the classes; take the whole split, or hold out a share of each class "
-                f"with eval_fraction: of shards, when they are prepared"
+                f"config.data: the files of {source.name} lie class by class, and {source.split}"
+                f" has none of {source.lacking_classes()} of the classes; take the whole split, or"
+                " hold out a share of each class with eval_fraction: of shards, when they are"
+                " prepared"
             )
         if train and len(source) < batch_size:
             raise UserError(
-                f"config.batch_size = {batch_size}: more than the {len(source)} training examples of "
-                f"{source.name} {source.split}; take at most {len(source)}"
+                f"config.batch_size = {batch_size}: more than the {len(source)} training examples"
+                f" of {source.name} {source.split}; take at most {len(source)}"
             )
         if train and (config.mixup or config.cutmix) and batch_size % 2:
             raise UserError(
-                f"config.batch_size = {batch_size}: must be even, since mixup and CutMix work on pairs"
+                f"config.batch_size = {batch_size}: must be even, since mixup and CutMix work on"
+                " pairs"
             )
         share = self.batch_size // process_count
         self._share = slice(process_index * share, (process_index + 1) * share)
@@ -98,7 +103,9 @@ class Loader:
             geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
         )
         self._central_part = functools.partial(
-            geometry.central_part, size=self.image_shape[0], share=config.eval_crop if encoded else 1.0
+            geometry.central_part,
+            size=self.image_shape[0],
+            share=config.eval_crop if encoded else 1.0,
         )
         self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
         self._pool: ThreadPoolExecutor | None = None
@@ -119,17 +126,18 @@ class Loader:
     ) -> Callable[[], dict[str, np.ndarray]]:
         """Sets the decoding threads to this process's share of a batch.
 
-        A caller that begins the next batch before it asks for this one leaves no thread idle in between.
+        A caller that begins the next batch before it asks for this one leaves no thread idle in
+        between.
 
         Args:
           number: the batch's number, from 0; in training it counts on over the epochs.
           stopped: once set, the batch is given up.
 
         Returns:
-          A function that waits for the batch and returns it: "image" uint8 [n, H, W, C], "label" int32 [n],
-          "mask" bool [n] (False: not to be counted), "index" int32 [n] (the example's place in the source),
-          "epoch" int32 [n]. It raises UserError if an example cannot be read and `config.data.on_error` is "stop",
-          and Stopped if `stopped` was set.
+          A function that waits for the batch and returns it: "image" uint8 [n, H, W, C], "label"
+          int32 [n], "mask" bool [n] (False: not to be counted), "index" int32 [n] (the example's
+          place in the source), "epoch" int32 [n]. It raises UserError if an example cannot be read
+          and `config.data.on_error` is "stop", and Stopped if `stopped` was set.
         """
         epoch, places = self._places(number)
         mask = places >= 0
@@ -165,7 +173,9 @@ class Loader:
         rows = np.arange(self._share.start, self._share.stop)
         if self.train:
             epoch, step = divmod(number, len(self))
-            return epoch, order.permuted(rows + step * self.batch_size, len(self.source), self.seed, epoch)
+            return epoch, shuffle.permuted(
+                rows + step * self.batch_size, len(self.source), self.seed, epoch
+            )
         if not 0 <= number < len(self):
             raise IndexError(number)
         rows += number * self.batch_size
@@ -177,8 +187,8 @@ class Loader:
         if own is not None and size is None:
             if self._crops and own[0] != own[1]:
                 raise UserError(
-                    f"config.data.image_size = None: crops at random are square, the images {own[0]} by {own[1]}; "
-                    f"set it"
+                    "config.data.image_size = None: crops at random are square, the images"
+                    f" {own[0]} by {own[1]}; set it"
                 )
             return tuple(own)
         return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
@@ -189,7 +199,9 @@ class Loader:
             images[~mask], labels[~mask] = 0, 0
         return images, labels
 
-    def _decoding(self, places, mask, epoch, stopped) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    def _decoding(
+        self, places, mask, epoch, stopped
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         images = self._buffers.take()
         labels = np.zeros(len(places), np.int32)
         if self._pool is None:
@@ -238,8 +250,12 @@ class Loader:
         size, where = self.image_shape[0], self.source.where(place)
         if self._crops:
             choose = functools.partial(self._random_part, seed=self.seed, epoch=epoch, index=place)
-            return decode.part(image, size, choose, where, smooth_chroma=False, channels=self.image_shape[2])
+            return decode.part(
+                image, size, choose, where, smooth_chroma=False, channels=self.image_shape[2]
+            )
         if self._is_own_size:
             return decode.whole(image, self.image_shape, where)
         # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
-        return decode.part(image, size, self._central_part, where, finest=2.0, channels=self.image_shape[2])
+        return decode.part(
+            image, size, self._central_part, where, finest=2.0, channels=self.image_shape[2]
+        )

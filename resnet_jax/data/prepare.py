@@ -15,9 +15,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from resnet_jax.data import decode, shards
-from resnet_jax.data.records import ArrayRecordShard
-from resnet_jax.data.source import Source
+from resnet_jax.data.images import decode
+from resnet_jax.data.sources import shards
+from resnet_jax.data.sources.records import ArrayRecordShard
+from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
 
 _PLAN = "plan.json"
@@ -36,28 +37,29 @@ def prepare(
 ) -> dict[str, int]:
     """Writes shards of `sources` into a directory.
 
-    A shard appears under its name only when it is complete, with its checksum beside it; started again, the
-    same command goes on with those that are missing. The index, without which nothing reads the directory,
-    comes last, after every shard's number of records has been held against the source's.
+    A shard appears under its name only when it is complete, with its checksum beside it; started
+    again, the same command goes on with those that are missing. The index, without which nothing
+    reads the directory, comes last, after every shard's number of records has been held against the
+    source's.
 
     Args:
       sources: split name -> source of encoded images; all with the same classes.
       output: the directory.
-      short_side: images whose short side is longer are resized to it (Pillow's Lanczos filter) and encoded
-        as JPEG, 4:2:0; None and shorter ones keep their files to the byte.
+      short_side: images whose short side is longer are resized to it (Pillow's Lanczos filter) and
+        encoded as JPEG, 4:2:0; None and shorter ones keep their files to the byte.
       quality: of those JPEGs, 1 to 100.
       shard_examples: examples a shard.
       num_threads: None is one a core.
-      origin: what else tells this preparation from another, such as the directory of the data; what `output`
-        holds is only gone on with if it came from the same.
+      origin: what else tells this preparation from another, such as the directory of the data; what
+        `output` holds is only gone on with if it came from the same.
       advance: called with the number of examples finished since the last call.
 
     Returns:
       split -> number of examples.
 
     Raises:
-      UserError: a source is not of encoded images, an image is corrupt, the disk is full, or `output` holds
-        the start of another preparation.
+      UserError: a source is not of encoded images, an image is corrupt, the disk is full, or
+        `output` holds the start of another preparation.
     """
     plan = {**(origin or {}), **_plan(sources, short_side, quality, shard_examples)}
     work = _Work(sources, output, plan, advance)
@@ -73,13 +75,16 @@ def prepare(
         return _finish(work, jobs)
     except decode.CorruptImageError as error:
         raise UserError(
-            f"{error.fault}; replace it and run the same command again, or remove it and empty {output} first"
+            f"{error.fault}; replace it and run the same command again, or remove it and empty"
+            f" {output} first"
         ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space and run the same command again; finished shards are kept"
         reason = (
-            f"{error.strerror}; {remedy}" if full else f"{error.strerror}; check the path and its permissions"
+            f"{error.strerror}; {remedy}"
+            if full
+            else f"{error.strerror}; check the path and its permissions"
         )
         raise UserError(f"{error.filename or output}: {reason}") from error
 
@@ -99,11 +104,14 @@ def _plan(
     for split, source in sources.items():
         if source.image_shape is not None:
             raise UserError(
-                f"config.data.name = {source.name!r}: its {split} images all have one size and need no shards"
+                f"config.data.name = {source.name!r}: its {split} images all have one size and need"
+                " no shards"
             )
     classes = {source.classes for source in sources.values()}
     if len(classes) != 1:
-        raise UserError(f"the splits {', '.join(sources)} have different classes; prepare them apart")
+        raise UserError(
+            f"the splits {', '.join(sources)} have different classes; prepare them apart"
+        )
     return {
         "format": shards.FORMAT,
         "source": next(iter(sources.values())).name,
@@ -124,13 +132,16 @@ def _adopt(output: pathlib.Path, plan: dict[str, Any]) -> None:
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path}: is damaged ({error}); empty the directory and prepare again") from error
+        raise UserError(
+            f"{path}: is damaged ({error}); empty the directory and prepare again"
+        ) from error
     different = [field for field in plan if plan[field] != found.get(field)]
     if different:
         field = different[0]
         there, wanted = (_shown(value) for value in (found.get(field), plan[field]))
         raise UserError(
-            f"{output}: holds shards with {field} {there}, not {wanted}; take another directory, or empty this one"
+            f"{output}: holds shards with {field} {there}, not {wanted}; take another directory, or"
+            " empty this one"
         )
 
 
@@ -176,7 +187,12 @@ def _shard(work: _Work, split: str, number: int) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    note = {"file": path.name, "examples": stop - start, "bytes": path.stat().st_size, "sha256": digest}
+    note = {
+        "file": path.name,
+        "examples": stop - start,
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+    }
     _replace_text(_note(path), json.dumps(note))
 
 
@@ -184,7 +200,8 @@ def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -
     from array_record.python.array_record_module import ArrayRecordWriter
 
     source, short_side = work.sources[split], work.plan["short_side"]
-    # One record a group, so that reading one unpacks one; JPEG does not compress, so nothing is tried.
+    # One record a group, so that reading one unpacks one; JPEG does not compress, so nothing is
+    # tried.
     writer = _written(path, ArrayRecordWriter, str(path), "group_size:1,uncompressed")
     for place in range(start, stop):
         if work.given_up.is_set():
@@ -211,7 +228,8 @@ def _written(path: pathlib.Path, write: Callable, *arguments: Any) -> Any:
 
 
 def shrink(encoded: bytes, short_side: int, quality: int, where: str) -> bytes:
-    """Returns the image with its short side at most `short_side`, as a JPEG; a smaller one comes back as it is.
+    """Returns the image with its short side at most `short_side`, as a JPEG; a smaller one comes
+    back as it is.
 
     Raises:
       CorruptImageError: the bytes are no image.
@@ -236,7 +254,9 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
             raise UserError(
                 f"{output}: {written} of {len(source)} {split} examples; empty it and prepare again"
             )
-    described = {field: plan[field] for field in ("format", "source", "short_side", "quality", "classes")}
+    described = {
+        field: plan[field] for field in ("format", "source", "short_side", "quality", "classes")
+    }
     described["splits"] = {
         split: {
             "examples": len(source),

@@ -2,34 +2,65 @@
 
 from typing import Any
 
-from resnet_jax.data import names, splits
+from resnet_jax.data import splits
+from resnet_jax.data.sources import names
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field
 
 FIELDS = {
-    "name": Field("digits", "one of this package's own sources, or a TFDS image-classification data set"),
-    "dir": Field(None, "the directory that holds the data; TFDS: None is its own default directory", str),
-    "train_split": Field(None, "the training split, for example 'train[:90%]'; None: the source's own", str),
+    "name": Field(
+        "digits", "one of this package's own sources, or a TFDS image-classification data set"
+    ),
+    "dir": Field(
+        None, "the directory that holds the data; TFDS: None is its own default directory", str
+    ),
+    "train_split": Field(
+        None, "the training split, for example 'train[:90%]'; None: the source's own", str
+    ),
     "eval_split": Field(None, "the evaluation split; None: the source's own", str),
     "eval_fraction": Field(
         None, "the share held out from a folder without evaluation split", float, above=0, below=1
     ),
     "image_size": Field(
-        None, "side in pixels; None: the source's own, 224 where files differ", int, at_least=1, at_most=8192
+        None,
+        "side in pixels; None: the source's own, 224 where files differ",
+        int,
+        at_least=1,
+        at_most=8192,
     ),
-    "eval_crop": Field(0.875, "evaluation: share of the resized short side kept", float, above=0, at_most=1),
+    "eval_crop": Field(
+        0.875, "evaluation: share of the resized short side kept", float, above=0, at_most=1
+    ),
     "on_error": Field("stop", "what a corrupt image does to the run", choices=("stop", "skip")),
-    "mean": Field(None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...]),
-    "std": Field(None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...], above=0),
-    "random_resized_crop": Field(None, "None: on for sources of encoded files, off for others", bool),
+    "mean": Field(
+        None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...]
+    ),
+    "std": Field(
+        None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...], above=0
+    ),
+    "random_resized_crop": Field(
+        None, "None: on for sources of encoded files, off for others", bool
+    ),
     "crop_scale": Field(
-        (0.08, 1.0), "share of the area that a random crop covers", tuple[float, ...], above=0, at_most=1
+        (0.08, 1.0),
+        "share of the area that a random crop covers",
+        tuple[float, ...],
+        above=0,
+        at_most=1,
     ),
     "crop_ratio": Field(
-        (3 / 4, 4 / 3), "width over height of a random crop", tuple[float, ...], above=0, at_most=100
+        (3 / 4, 4 / 3),
+        "width over height of a random crop",
+        tuple[float, ...],
+        above=0,
+        at_most=100,
     ),
-    "flip": Field(None, "mirror half of the images; None: on for encoded files, off for others", bool),
-    "pad_and_crop": Field(0, "pixels of black border to crop from at random", at_least=0, at_most=1024),
+    "flip": Field(
+        None, "mirror half of the images; None: on for encoded files, off for others", bool
+    ),
+    "pad_and_crop": Field(
+        0, "pixels of black border to crop from at random", at_least=0, at_most=1024
+    ),
     "random_erasing": Field(0.0, "probability of erasing a rectangle", at_least=0, at_most=1),
     "erasing_scale": Field(
         (0.02, 1 / 3), "share of the area that is erased", tuple[float, ...], above=0, at_most=1
@@ -42,13 +73,19 @@ FIELDS = {
     ),
     "mixup": Field(0.0, "alpha of mixup's Beta distribution; 0: off", at_least=0, at_most=100),
     "cutmix": Field(0.0, "alpha of CutMix's Beta distribution; 0: off", at_least=0, at_most=100),
-    "mix_probability": Field(1.0, "share of images that mixup or CutMix touches", at_least=0, at_most=1),
+    "mix_probability": Field(
+        1.0, "share of images that mixup or CutMix touches", at_least=0, at_most=1
+    ),
     "cutmix_share": Field(0.5, "with both on: how often CutMix is the one", at_least=0, at_most=1),
-    "num_threads": Field(None, "threads that decode; None: one a core", int, at_least=1, at_most=1024),
+    "num_threads": Field(
+        None, "threads that decode; None: one a core", int, at_least=1, at_most=1024
+    ),
     "prefetch": Field(2, "batches made ahead", at_least=1, at_most=64),
     "synthetic_train": Field(1_281_167, "training images of the synthetic source", at_least=1),
     "synthetic_eval": Field(50_000, "evaluation images of the synthetic source", at_least=1),
-    "synthetic_classes": Field(1000, "classes of the synthetic source", at_least=2, at_most=1_000_000),
+    "synthetic_classes": Field(
+        1000, "classes of the synthetic source", at_least=2, at_most=1_000_000
+    ),
 }
 
 
@@ -69,11 +106,13 @@ def check(config: Any) -> None:
             splits.parse(text, field)
     if (config.mean is None) != (config.std is None):
         given, missing = ("std", "mean") if config.mean is None else ("mean", "std")
-        raise UserError(f"config.data.{given} is set and config.data.{missing} is not: give both or neither")
+        raise UserError(
+            f"config.data.{given} is set and config.data.{missing} is not: give both or neither"
+        )
     if config.mean is not None and len(config.mean) != len(config.std):
         raise UserError(
             f"config.data.std = {tuple(config.std)!r}: must have one number a channel, as "
-            f"config.data.mean has "
+            "config.data.mean has "
             f"({len(config.mean)})"
         )
     for field in ("crop_scale", "crop_ratio", "erasing_scale", "erasing_ratio"):
@@ -94,6 +133,6 @@ def check_is_mounted(name: str, directory: str | None) -> None:
     """
     if directory is not None and "://" in directory:
         raise UserError(
-            f"{name} = {directory}: data is kept in local or mounted directories; copy it, or mount the bucket "
-            "(gcsfuse, mount-s3) and name the mount"
+            f"{name} = {directory}: data is kept in local or mounted directories; copy it, or mount"
+            " the bucket (gcsfuse, mount-s3) and name the mount"
         )

@@ -1,4 +1,6 @@
-"""Splits and parts of them, written as TFDS writes them: "train", "train[:90%]", "test[100:-100]"."""
+"""Splits and parts of them, written as TFDS writes them: "train", "train[:90%]",
+"test[100:-100]".
+"""
 
 import dataclasses
 import re
@@ -31,29 +33,35 @@ def parse(text: str, field: str) -> Part:
     """Reads the text of a split.
 
     Args:
-      text: a split's name, with or without bounds in examples or whole percent; negative ones count from
-        the end, and a percentage is rounded to the closest example, as TFDS does.
+      text: a split's name, with or without bounds in examples or whole percent; negative ones count
+        from the end, and a percentage is rounded to the closest example, as TFDS does.
       field: the field's name, for the message.
 
     Raises:
       UserError: `text` has another form.
     """
     match = _TEXT.fullmatch(text.strip())
-    percents = [b[:-1] for b in match.group("low", "high") if b and b.endswith("%")] if match else []
+    percents = (
+        [b[:-1] for b in match.group("low", "high") if b and b.endswith("%")] if match else []
+    )
     if match is None or any(abs(int(percent)) > 100 for percent in percents):
         raise UserError(
             f"config.data.{field} = {text!r}: must be a split's name, or a part of it such as "
-            f"'train[:90%]' or 'train[1000:]'"
+            "'train[:90%]' or 'train[1000:]'"
         )
     return Part(*match.group("name", "low", "high"))
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two splits, as written, share examples; of bounds in examples this is not known, and False."""
+    """Whether two splits, as written, share examples; of bounds in examples this is not known, and
+    False.
+    """
     first, second = parse(one, "train_split"), parse(other, "eval_split")
     if first.name != second.name:
         return False
-    bounds = [bound for part in (first, second) for bound in (part.low, part.high) if bound is not None]
+    bounds = [
+        bound for part in (first, second) for bound in (part.low, part.high) if bound is not None
+    ]
     if all(bound.endswith("%") for bound in bounds):
         (low, high), (start, stop) = first.bounds(100), second.bounds(100)
         return max(low, start) < min(high, stop)

@@ -1,8 +1,8 @@
 """Residual networks as Flax modules: importable alone, with jax and flax and nothing else."""
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
+from resnet_jax.models.interop.torch_weights import load_torch, save_torch
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.models.torch_weights import load_torch, save_torch
 from resnet_jax.models.zoo import create_model, list_models
 
 __all__ = [

@@ -13,7 +13,8 @@ ModuleFactory = Callable[..., nn.Module]
 
 
 class ResidualBlock(nn.Module):
-    """What every block does; `BasicBlock` and `BottleneckBlock` say which convolutions its branch has.
+    """What every block does; `BasicBlock` and `BottleneckBlock` say which convolutions its branch
+    has.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), out_features].
 
@@ -22,19 +23,20 @@ class ResidualBlock(nn.Module):
         bottleneck block four times as many.
       stride: of the block.
       version: "v1" (He et al. 2015: a bottleneck strides in its first 1x1), "v1.5" (in its 3x3, as
-        torchvision) or "v2" (He et al. 2016, "Identity Mappings": BatchNorm and ReLU before each convolution,
-        stride in the 3x3). A v2 projection reads the activated input, its identity the raw one.
-      shortcut: "A" (identity; a stride takes every second pixel, added channels are zero), "A_pool" (the same
-        with an average pool as the stride), "B" (1x1 projection where the shape changes), "C" (1x1 projection
-        always) or "D" (where the shape changes: average pool, then a 1x1 projection; He et al. 2019, "Bag of
-        Tricks").
+        torchvision) or "v2" (He et al. 2016, "Identity Mappings": BatchNorm and ReLU before each
+        convolution, stride in the 3x3). A v2 projection reads the activated input, its identity the
+        raw one.
+      shortcut: "A" (identity; a stride takes every second pixel, added channels are zero), "A_pool"
+        (the same with an average pool as the stride), "B" (1x1 projection where the shape changes),
+        "C" (1x1 projection always) or "D" (where the shape changes: average pool, then a 1x1
+        projection; He et al. 2019, "Bag of Tricks").
       residual: False leaves the shortcut out: the plain nets of He et al. 2015.
-      groups, width_per_group: a bottleneck's 3x3 has `groups` groups and features * width_per_group / 64 *
-        groups channels (Xie et al. 2017; Zagoruyko and Komodakis 2016).
+      groups, width_per_group: a bottleneck's 3x3 has `groups` groups and features * width_per_group
+        / 64 * groups channels (Xie et al. 2017; Zagoruyko and Komodakis 2016).
       se_ratio: squeeze-and-excitation at the branch's end with this share of channels; 0 for none.
-      zero_init: whether the branch's last layer starts at zero, so that the block starts as its shortcut: the
-        last normalisation's scale (Goyal et al. 2017), or the last kernel where no normalisation follows it.
-        Not in plain nets, which it would kill.
+      zero_init: whether the branch's last layer starts at zero, so that the block starts as its
+        shortcut: the last normalisation's scale (Goyal et al. 2017), or the last kernel where no
+        normalisation follows it. Not in plain nets, which it would kill.
       conv, norm, se: factories of the layers; `norm=None` for none.
     """
 
@@ -61,8 +63,12 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, drop_rate: float | jax.Array = 0.0) -> jax.Array:
-        """Applies the block; `train` drops its branch with probability `drop_rate` (rng "dropout")."""
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, drop_rate: float | jax.Array = 0.0
+    ) -> jax.Array:
+        """Applies the block; `train` drops its branch with probability `drop_rate` (rng
+        "dropout").
+        """
         before = self.version == "v2"
         specs = self.convolutions()
         y = activated = x
@@ -104,7 +110,9 @@ class ResidualBlock(nn.Module):
         if self.shortcut == "D":
             first, stride = 1, 1
             activated = average_pool(activated, self.stride) if self.stride != 1 else activated
-        y = self.conv(features=self.out_features, stride=stride, name=f"downsample_{first}")(activated)
+        y = self.conv(features=self.out_features, stride=stride, name=f"downsample_{first}")(
+            activated
+        )
         return y if self.version == "v2" else self._normalise(f"downsample_{first + 1}", y, train)
 
 
@@ -123,7 +131,9 @@ class BasicBlock(ResidualBlock):
 
 
 class BottleneckBlock(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolutions (He et al. 2015, figure 5, right); with groups a ResNeXt block."""
+    """1x1, 3x3 and 1x1 convolutions (He et al. 2015, figure 5, right); with groups a ResNeXt
+    block.
+    """
 
     @property
     def out_features(self) -> int:
@@ -134,7 +144,12 @@ class BottleneckBlock(ResidualBlock):
         in_first = self.stride if self.version == "v1" else 1
         return (
             {"features": width, "stride": in_first},
-            {"features": width, "size": 3, "stride": self.stride // in_first, "groups": self.groups},
+            {
+                "features": width,
+                "size": 3,
+                "stride": self.stride // in_first,
+                "groups": self.groups,
+            },
             {"features": self.out_features},
         )
 
@@ -143,7 +158,8 @@ BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
 
 
 def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = False) -> jax.Array:
-    """Option A of He et al. 2015: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features].
+    """Option A of He et al. 2015: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride),
+    features].
 
     Args:
       x: the block's input.

@@ -1,4 +1,6 @@
-"""The layers of a residual network: convolution, normalisation, pooling, gates, dropped branches."""
+"""The layers of a residual network: convolution, normalisation, pooling, gates, dropped
+branches.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.batch_statistics import batch_normalize
-from resnet_jax.models.convolution import conv2d
+from resnet_jax.ops.batch_norm import batch_normalize
+from resnet_jax.ops.conv2d import conv2d
 
 Initializer = Callable[..., jax.Array]
 
@@ -21,7 +23,8 @@ linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A square convolution, padded symmetrically by (size - 1) // 2: a stride of 1 keeps the map's size.
+    """A square convolution, padded symmetrically by (size - 1) // 2: a stride of 1 keeps the map's
+    size.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features], in `dtype`, for odd `size`.
     Parameters: "kernel" [size, size, C / groups, features] and, with `use_bias`, "bias" [features].
@@ -55,31 +58,35 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) whose scope is counted in images, not in devices.
+    """Batch normalisation (Ioffe and Szegedy 2015) whose scope is counted in images, not in
+    devices.
 
     In training, with mean and biased variance over the images of a group and over all positions,
 
         y = (x - mean) / sqrt(variance + epsilon) * scale + bias,
 
-    and the running statistics move to momentum * old + (1 - momentum) * new. The new running variance is the
-    unbiased one, n / (n - 1) times the variance that normalised, as PyTorch keeps it; `momentum` is the share
-    of the OLD value, which PyTorch calls 1 - momentum. With `train=False` the running statistics normalise.
+    and the running statistics move to momentum * old + (1 - momentum) * new. The new running
+    variance is the unbiased one, n / (n - 1) times the variance that normalised, as PyTorch keeps
+    it; `momentum` is the share of the OLD value, which PyTorch calls 1 - momentum. With
+    `train=False` the running statistics normalise.
 
-    Statistics are taken in float32 or better in one reading of x: each image's moments about its own central
-    pixel, at most sqrt(HW) deviations off the image's mean, then the images' moments about the running mean.
-    The rounding error of the variance, relative, is about 1e-7 * ((mean - running mean) / deviation)^2.
+    Statistics are taken in float32 or better in one reading of x: each image's moments about its
+    own central pixel, at most sqrt(HW) deviations off the image's mean, then the images' moments
+    about the running mean. The rounding error of the variance, relative, is about 1e-7 * ((mean -
+    running mean) / deviation)^2.
 
     Attributes:
       momentum: share of the old running statistics kept at each step.
       epsilon: added to the variance.
-      group_size: images per group of consecutive ones that share statistics; None means the whole batch. The
-        running statistics take the mean over the groups.
-      axis_name: the mapped axis of the caller's own `pmap` or `shard_map` to average statistics over. Under
-        plain `jit` with a sharded batch leave it None: the statistics are global already.
+      group_size: images per group of consecutive ones that share statistics; None means the whole
+        batch. The running statistics take the mean over the groups.
+      axis_name: the mapped axis of the caller's own `pmap` or `shard_map` to average statistics
+        over. Under plain `jit` with a sharded batch leave it None: the statistics are global
+        already.
       scale_init: initial "scale".
       dtype: of the output.
-      param_dtype: of "scale" and "bias" [C]; the statistics "mean" and "var" [C] in "batch_stats" have it or
-        float32, whichever is wider.
+      param_dtype: of "scale" and "bias" [C]; the statistics "mean" and "var" [C] in "batch_stats"
+        have it or float32, whichever is wider.
 
     Raises:
       UserError: a training batch does not divide into groups of `group_size`.
@@ -135,8 +142,8 @@ class BatchNorm(nn.Module):
 class GroupNorm(nn.Module):
     """Group normalisation (Wu and He 2018) of each image's channels in `groups` groups.
 
-    [N, H, W, C] -> the same shape in `dtype`. Parameters "scale" and "bias" [C]; statistics in float32 or
-    better.
+    [N, H, W, C] -> the same shape in `dtype`. Parameters "scale" and "bias" [C]; statistics in
+    float32 or better.
     """
 
     groups: int = 32
@@ -163,8 +170,8 @@ class GroupNorm(nn.Module):
 class SqueezeExcite(nn.Module):
     """Channel gates (Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3).
 
-    [N, H, W, C] -> the same: x * sigmoid(fc2(relu(fc1(mean over H and W)))). The bottleneck has `ratio` * C
-    channels, rounded to the nearest multiple of 8 and at least 8, as timm rounds.
+    [N, H, W, C] -> the same: x * sigmoid(fc2(relu(fc1(mean over H and W)))). The bottleneck has
+    `ratio` * C channels, rounded to the nearest multiple of 8 and at least 8, as timm rounds.
     """
 
     ratio: float = 1 / 16
@@ -188,20 +195,22 @@ def global_mean(x: jax.Array) -> jax.Array:
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
-    """Averages windows of `stride` x `stride`: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C].
+    """Averages windows of `stride` x `stride`: [N, H, W, C] -> [N, ceil(H / stride), ceil(W /
+    stride), C].
 
-    A window that reaches past the edge averages the pixels it has, which is PyTorch's `ceil_mode=True,
-    count_include_pad=False` and what timm's D shortcut does.
+    A window that reaches past the edge averages the pixels it has, which is PyTorch's
+    `ceil_mode=True, count_include_pad=False` and what timm's D shortcut does.
     """
     padding = tuple((0, -size % stride) for size in x.shape[1:3])
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
 def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
-    """Drops the residual branch [N, H, W, C] of each image with probability `rate`, and scales the others up.
+    """Drops the residual branch [N, H, W, C] of each image with probability `rate`, and scales the
+    others up.
 
-    Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, scaled in training rather than in
-    testing so that the network without it is the plain one.
+    Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, scaled in training rather
+    than in testing so that the network without it is the plain one.
     """
     kept = jax.random.bernoulli(key, 1 - rate, (branch.shape[0], 1, 1, 1))
     return jnp.where(kept, branch / jnp.asarray(1 - rate, branch.dtype), 0)

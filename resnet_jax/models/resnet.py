@@ -19,8 +19,8 @@ from resnet_jax.models.layers import (
     global_mean,
     linear_uniform,
 )
-from resnet_jax.models.pooling import max_pool
 from resnet_jax.models.scan import scan_blocks
+from resnet_jax.ops.max_pool import max_pool
 
 
 class FeatureInfo(NamedTuple):
@@ -33,36 +33,41 @@ class FeatureInfo(NamedTuple):
 class ResNet(nn.Module):
     """A residual network for images (He et al. 2015, "Deep Residual Learning") and its descendants.
 
-    Images [N, H, W, C] with any C -> logits [N, num_classes], float32 whatever `dtype` (float64 with float64
-    parameters). `method="features"` gives the maps instead. Variables: "params", named as in torchvision with
-    "layer1.0" written "layer1_0"; "batch_stats" where `norm="batch"`. The rng "dropout" is needed in training
-    when `dropout` or `stochastic_depth` is on. Blocks' fields are explained at `blocks.ResidualBlock`.
+    Images [N, H, W, C] with any C -> logits [N, num_classes], float32 whatever `dtype` (float64
+    with float64 parameters). `method="features"` gives the maps instead. Variables: "params", named
+    as in torchvision with "layer1.0" written "layer1_0"; "batch_stats" where `norm="batch"`. The
+    rng "dropout" is needed in training when `dropout` or `stochastic_depth` is on. Blocks' fields
+    are explained at `blocks.ResidualBlock`.
 
     Attributes:
-      stage_sizes: blocks of each stage; every stage but the first halves the map and doubles the features.
-      block, version, shortcut, residual, groups, width_per_group, se_ratio, zero_init: of the blocks.
-      stem: "imagenet" (7x7, stride 2), "small" (3x3, stride 1) or "deep" (three 3x3, the first with stride 2,
-        the first two with half the channels; He et al. 2019, ResNet-C).
+      stage_sizes: blocks of each stage; every stage but the first halves the map and doubles the
+        features.
+      block, version, shortcut, residual, groups, width_per_group, se_ratio, zero_init: of the
+        blocks.
+      stem: "imagenet" (7x7, stride 2), "small" (3x3, stride 1) or "deep" (three 3x3, the first with
+        stride 2, the first two with half the channels; He et al. 2019, ResNet-C).
       stem_width: channels after the stem; None: as `width`.
-      stem_pool: "max" (3x3, stride 2), "conv" (3x3 convolution, stride 2; Bello et al. 2021) or "none"; None:
-        "none" after a small stem and "max" after the others.
+      stem_pool: "max" (3x3, stride 2), "conv" (3x3 convolution, stride 2; Bello et al. 2021) or
+        "none"; None: "none" after a small stem and "max" after the others.
       width: features of the first stage.
       num_classes: 0 gives the pooled features [N, channels of the last stage].
-      stochastic_depth: rate at which the last block drops its branch; earlier blocks in proportion to their
-        number, block l of L with l / L times it (Huang et al. 2016).
+      stochastic_depth: rate at which the last block drops its branch; earlier blocks in proportion
+        to their number, block l of L with l / L times it (Huang et al. 2016).
       dropout: rate on the pooled features before the classifier.
       norm: "batch", "group" or "none".
       norm_momentum, norm_epsilon, norm_group_size, axis_name: see `layers.BatchNorm`.
       norm_channel_groups: groups of channels where `norm="group"`.
       conv_bias: whether convolutions have a bias.
-      scan_blocks: whether to compile a stage's equal blocks once, as a loop. The parameters, their names and
-        the function are the same, but for the draws of dropped branches; intermediates inside are not recorded.
-      dtype: of the computation, a dtype or its name; statistics, pooling and the classifier are float32 or
-        better.
+      scan_blocks: whether to compile a stage's equal blocks once, as a loop. The parameters, their
+        names and the function are the same, but for the draws of dropped branches; intermediates
+        inside are not recorded.
+      dtype: of the computation, a dtype or its name; statistics, pooling and the classifier are
+        float32 or better.
       param_dtype: of the parameters.
 
     Raises:
-      UserError: at construction, for an illegal or contradictory field; at the call, for images too small.
+      UserError: at construction, for an illegal or contradictory field; at the call, for images too
+        small.
     """
 
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
@@ -104,11 +109,12 @@ class ResNet(nn.Module):
         return self._forward(images, train, head=True)
 
     def features(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-        """Returns {"stem", "stage1" .. "stageK"}: the map before the stem's pool and those after the stages.
+        """Returns {"stem", "stage1" .. "stageK"}: the map before the stem's pool and those after
+        the stages.
 
         Each is [N, ceil(H / stride), ceil(W / stride), channels] in `dtype`, as `feature_info` says
-        beforehand. A v2 net's last map has had its final normalisation and ReLU, so that its mean is the
-        pooled features.
+        beforehand. A v2 net's last map has had its final normalisation and ReLU, so that its mean
+        is the pooled features.
         """
         return self._forward(images, train, head=False)
 
@@ -119,11 +125,15 @@ class ResNet(nn.Module):
         info = {"stem": FeatureInfo(self._stem_channels, stride)}
         stride *= 1 if self.pool_after_stem == "none" else 2
         for stage in range(len(self.stage_sizes)):
-            info[f"stage{stage + 1}"] = FeatureInfo(self.width * 2**stage * expansion, stride * 2**stage)
+            info[f"stage{stage + 1}"] = FeatureInfo(
+                self.width * 2**stage * expansion, stride * 2**stage
+            )
         return info
 
     def smallest_image(self) -> int:
-        """Returns the smallest height and width: every stride still has two pixels or more to halve."""
+        """Returns the smallest height and width: every stride still has two pixels or more to
+        halve.
+        """
         stride = list(self.feature_info().values())[-1].stride
         return stride // 2 + 1
 
@@ -197,7 +207,9 @@ class ResNet(nn.Module):
             x = self._block(stage, number)(x, train=train, drop_rate=rates[number])
         return x
 
-    def _scan_stage(self, x: jax.Array, stage: int, train: bool, rates: Sequence[float]) -> jax.Array:
+    def _scan_stage(
+        self, x: jax.Array, stage: int, train: bool, rates: Sequence[float]
+    ) -> jax.Array:
         # The first block is apart: its stride or its input channels differ.
         blocks = [self._block(stage, number) for number in range(1, self.stage_sizes[stage])]
         return scan_blocks(blocks, x, train=train, drop_rates=rates[1:])
@@ -259,6 +271,7 @@ class ResNet(nn.Module):
         if min(images.shape[1:3]) < smallest:
             height, width = images.shape[1:3]
             raise UserError(
-                f"images of {height}x{width}: too small for this network's strides, which need at least "
-                f"{smallest}x{smallest}; enlarge them (data.image_size) or set model.stem = 'small'"
+                f"images of {height}x{width}: too small for this network's strides, which need at"
+                f" least {smallest}x{smallest}; enlarge them (data.image_size) or set model.stem ="
+                " 'small'"
             )

@@ -1,4 +1,6 @@
-"""Running equal blocks as one compiled loop, each block keeping its own entry in the parameter tree."""
+"""Running equal blocks as one compiled loop, each block keeping its own entry in the parameter
+tree.
+"""
 
 import operator
 from collections.abc import Sequence
@@ -14,8 +16,9 @@ def scan_blocks(
 ) -> jax.Array:
     """Applies blocks one after the other, compiling the first alone.
 
-    Their variables are stacked, scanned over, and changed statistics go back to each block's own entry, so that
-    parameters and results are those of the plain loop. Compile time does not grow with the number of blocks.
+    Their variables are stacked, scanned over, and changed statistics go back to each block's own
+    entry, so that parameters and results are those of the plain loop. Compile time does not grow
+    with the number of blocks.
 
     Args:
       blocks: bound blocks, equal but for their names, that keep the shape of x.
@@ -34,7 +37,9 @@ def scan_blocks(
         # Jitted, the forward pass that shapes the parameters is never computed.
         init = jax.jit(jax.vmap(lambda key: template.init(key, x, train=False)))
         _unstack(blocks, init(keys))
-    variables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(block.variables for block in blocks))
+    variables = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(block.variables for block in blocks)
+    )
     mutable = [name for name in variables if name != "params" and first.is_mutable_collection(name)]
     drops = train and any(drop_rates)
     keys = jax.random.split(first.make_rng("dropout"), len(blocks)) if drops else None

@@ -59,8 +59,14 @@ _HU = "Hu et al. 2018, Squeeze-and-Excitation Networks"
 _BAG_OF_TRICKS = "He et al. 2019, Bag of Tricks"
 _BELLO = "Bello et al. 2021, Revisiting ResNets"
 
-# Counted by these libraries' own modules; the rest are sums over the paper's layers, which the tests redo.
-_TV, _TIMM, _PCV, _SUM = "torchvision 0.29.2", "timm 1.0.31", "pytorchcv 0.0.74", "the paper's layers"
+# Counted by these libraries' own modules; the rest are sums over the paper's layers, which the
+# tests redo.
+_TV, _TIMM, _PCV, _SUM = (
+    "torchvision 0.29.2",
+    "timm 1.0.31",
+    "pytorchcv 0.0.74",
+    "the paper's layers",
+)
 
 _BASIC = {"block": "basic"}
 _SCAN = {"scan_blocks": True}
@@ -198,7 +204,13 @@ _ROWS = (
     *_family(
         _HE_2016,
         {**_CIFAR, "version": "v2"},
-        ("cifar_resnet110_v2", {**_equal(18), **_BASIC, "shortcut": "A"}, 1_727_962, 252_887_680, _SUM),
+        (
+            "cifar_resnet110_v2",
+            {**_equal(18), **_BASIC, "shortcut": "A"},
+            1_727_962,
+            252_887_680,
+            _SUM,
+        ),
         ("cifar_resnet164_v2", _equal(18), 1_703_258, 247_646_720, _PCV),
         ("cifar_resnet1001_v2", {**_equal(111), **_SCAN}, 10_327_706, 1_490_995_712, _PCV),
     ),
@@ -212,7 +224,13 @@ _ROWS = (
         _XIE,
         {**_CIFAR, "width": 64},
         ("cifar_resnext29_8x64d", {**_equal(3), **_groups(8, 64)}, 34_426_698, 5_387_266_048, _SUM),
-        ("cifar_resnext29_16x64d", {**_equal(3), **_groups(16, 64)}, 68_155_210, 10_688_866_304, _PCV),
+        (
+            "cifar_resnext29_16x64d",
+            {**_equal(3), **_groups(16, 64)},
+            68_155_210,
+            10_688_866_304,
+            _PCV,
+        ),
     ),
 )
 VARIANTS: Mapping[str, Variant] = types.MappingProxyType({row.name: row for row in _ROWS})
@@ -229,19 +247,25 @@ ALIASES: Mapping[str, str] = types.MappingProxyType(
 FIELDS: Mapping[str, Field] = types.MappingProxyType(
     {
         "name": Field("resnet50", "a name that list_models() gives", str),
-        "num_classes": Field(None, "classes; None: as the data set has, 0: pooled features", int, at_least=0),
+        "num_classes": Field(
+            None, "classes; None: as the data set has, 0: pooled features", int, at_least=0
+        ),
         **RESNET_FIELDS,
     }
 )
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Returns the sorted names that match a shell-style pattern, such as "resnet*"; aliases are not listed."""
+    """Returns the sorted names that match a shell-style pattern, such as "resnet*"; aliases are not
+    listed.
+    """
     return sorted(fnmatch.filter(VARIANTS, pattern))
 
 
 def get_variant(name: str) -> Variant:
-    """Returns the table's row for a name or an alias; raises `UserError` with the nearest names otherwise."""
+    """Returns the table's row for a name or an alias; raises `UserError` with the nearest names
+    otherwise.
+    """
     known = {**VARIANTS, **{alias: VARIANTS[target] for alias, target in ALIASES.items()}}
     if name not in known:
         hint = nearest(str(name), known) or "list_models() names them all"
@@ -264,4 +288,6 @@ def create_model(name: str, **fields: Any) -> ResNet:
     """
     variant = get_variant(name)
     check_names(fields)
-    return ResNet(**{**variant.fields, **{key: value for key, value in fields.items() if value is not None}})
+    return ResNet(
+        **{**variant.fields, **{key: value for key, value in fields.items() if value is not None}}
+    )

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import jax
 
-from resnet_jax.training.interrupts import Wishes
-from resnet_jax.training.metrics import Means
+from resnet_jax.distributed.requests import Requests
+from resnet_jax.training.metrics import MetricSums
 
 
 class Feed(Protocol):
@@ -26,33 +26,33 @@ def evaluate(
     eval_step: Callable,
     variables: dict[str, Any],
     feed: Feed,
-    wishes: Wishes,
+    requests: Requests,
     tick: Callable[[int], None] = lambda examples: None,
-) -> tuple[Means | None, int]:
+) -> tuple[MetricSums | None, int]:
     """Scores all of a loader's examples.
 
     Args:
       eval_step: from `make_eval_step`.
       variables: the network's parameters and statistics.
       feed: the split's batches on the devices, padding masked.
-      wishes: a wish to stop ends the evaluation.
+      requests: a wish to stop ends the evaluation.
       tick: called with the number of examples of each batch that is done.
 
     Returns:
       The sums over the split and 0; or, when it was stopped, None and the exit status asked for.
     """
-    means = Means()
+    means = MetricSums()
 
     def settle(metrics) -> int:
         metrics = jax.device_get(metrics)
         means.add(metrics.sums)
         tick(int(metrics.sums["examples"]))
-        return wishes.agreed(metrics.wishes)[0]
+        return requests.agreed(metrics.requests)[0]
 
     before = None
     with feed:
         for _, batch in feed:
-            metrics = eval_step(variables, batch, wishes.array())
+            metrics = eval_step(variables, batch, requests.array())
             if before is not None and (stop := settle(before)):
                 return None, stop
             before = metrics

@@ -1,4 +1,6 @@
-"""The training loop: steps, evaluations, checkpoints and the log, in an order that a resume can repeat."""
+"""The training loop: steps, evaluations, checkpoints and the log, in an order that a resume can
+repeat.
+"""
 
 import dataclasses
 import time
@@ -6,16 +8,17 @@ from collections.abc import Callable
 
 import jax
 
+from resnet_jax.distributed.requests import Requests
+from resnet_jax.distributed.signals import Interrupted, Signals
 from resnet_jax.errors import UserError
-from resnet_jax.training.checkpoint import Checkpoints, Notes
-from resnet_jax.training.display import Display
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints, Notes
 from resnet_jax.training.evaluation import Feed, evaluate
-from resnet_jax.training.goodput import STEPS, Goodput
-from resnet_jax.training.interrupts import Interrupted, Interrupts, Wishes
-from resnet_jax.training.logbook import Logbook
-from resnet_jax.training.metrics import Means
-from resnet_jax.training.pace import Pace
-from resnet_jax.training.profile import Trace
+from resnet_jax.training.metrics import MetricSums
+from resnet_jax.training.reporting.display import Display
+from resnet_jax.training.reporting.goodput import STEPS, Goodput
+from resnet_jax.training.reporting.logbook import Logbook
+from resnet_jax.training.reporting.step_timer import StepTimer
+from resnet_jax.training.reporting.trace import Trace
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Metrics
 
@@ -74,9 +77,10 @@ class Loop:
       open_feed: (first step, last step) -> the training batches between them.
       open_eval_feed: () -> the evaluation split.
       eval_split: the split's name in the log.
-      diagnose: (feed, images=, seconds=) -> a line when the steps wait too long for data, or None; said once.
+      diagnose: (feed, images=, seconds=) -> a line when the steps wait too long for data, or None;
+        said once.
       checkpoints, logbook, display: where things go.
-      interrupts, wishes: requests to stop or to save.
+      interrupts, requests: requests to stop or to save.
       goodput: adds up where the time goes.
       trace: records some of the steps.
     """
@@ -94,8 +98,8 @@ class Loop:
         checkpoints: Checkpoints,
         logbook: Logbook,
         display: Display,
-        interrupts: Interrupts,
-        wishes: Wishes,
+        interrupts: Signals,
+        requests: Requests,
         goodput: Goodput,
         trace: Trace,
     ):
@@ -105,9 +109,9 @@ class Loop:
         self._eval_split = eval_split
         self._diagnose, self._is_diagnosed = diagnose, False
         self._checkpoints, self._logbook, self._display = checkpoints, logbook, display
-        self._interrupts, self._wishes = interrupts, wishes
+        self._interrupts, self._wishes = interrupts, requests
         self._goodput, self._trace = goodput, trace
-        self._epoch, self._window = Means(), Means()
+        self._epoch, self._window = MetricSums(), MetricSums()
         self._scores: dict[str, float] = {}
         self._best: dict[str, float] | None = None
         self._is_best = False
@@ -125,18 +129,22 @@ class Loop:
 
         Raises:
           Interrupted: a signal asked to stop; the state is saved.
-          UserError: the loss or a gradient is no longer finite, or the last checkpoint cannot be written.
+          UserError: the loss or a gradient is no longer finite, or the last checkpoint cannot be
+            written.
         """
         step = 0
         if notes is not None:
             step, self._scores = notes.step, dict(notes.scores)
-            self._epoch, self._window = Means(**notes.meters["epoch"]), Means(**notes.meters["window"])
+            self._epoch, self._window = (
+                MetricSums(**notes.meters["epoch"]),
+                MetricSums(**notes.meters["window"]),
+            )
             self._best = notes.meters["best"]
             if self._plan.evaluates_at(step) and not self._scores:
                 self._visit(step, state)
         if step < self._plan.total_steps:
             with self._open_feed(step, self._plan.total_steps) as feed:
-                pace = Pace(feed)
+                pace = StepTimer(feed)
                 try:
                     with self._goodput.spent(STEPS):
                         state = self._steps(step, state, feed, pace)
@@ -149,11 +157,12 @@ class Loop:
             arrived = self._checkpoints.wait()
         if not arrived:
             raise UserError(
-                f"the last checkpoint could not be written to {self._checkpoints.directory}: see above"
+                f"the last checkpoint could not be written to {self._checkpoints.directory}: see"
+                " above"
             )
         return state
 
-    def _steps(self, step: int, state: TrainState, feed: Feed, pace: Pace) -> TrainState:
+    def _steps(self, step: int, state: TrainState, feed: Feed, pace: StepTimer) -> TrainState:
         self._display.start("training", self._plan.total_steps, step)
         before: Metrics | None = None
         for _, batch in feed:
@@ -161,14 +170,15 @@ class Loop:
             state, metrics = self._train_step(state, batch, self._wishes.array())
             step += 1
             self._interrupts.nothing_to_lose = False
-            told = self._settle(step - 1, before, pace)
+            answers = self._settle(step - 1, before, pace)
             before = metrics
-            stop, save = self._wishes.agreed(told)
+            stop, save = self._wishes.agreed(answers)
             if stop or save or self._plan.pauses_at(step) or self._trace.is_over(step - 1):
-                told = self._settle(step, before, pace)
+                answers = self._settle(step, before, pace)
                 before = None
                 stop, save = (
-                    max(old, new) for old, new in zip((stop, save), self._wishes.agreed(told), strict=True)
+                    max(old, new)
+                    for old, new in zip((stop, save), self._wishes.agreed(answers), strict=True)
                 )
                 if self._trace.is_over(step - 1):
                     self._trace.stop()
@@ -180,20 +190,21 @@ class Loop:
         self._display.stop()
         return state
 
-    def _settle(self, step: int, metrics: Metrics | None, pace: Pace):
-        """Reads the metrics of a step that was started earlier; returns its wishes."""
+    def _settle(self, step: int, metrics: Metrics | None, pace: StepTimer):
+        """Reads the metrics of a step that was started earlier; returns its requests."""
         if metrics is None:
             return None
         metrics = jax.device_get(metrics)
         if not metrics.sound:
             self._checkpoints.wait()
             raise UserError(
-                f"loss or gradients are not finite at step {step} (epoch {self._plan.epoch(step):g}): lower "
-                "config.schedule.base_lr or lengthen config.schedule.warmup_epochs; the last good checkpoint is "
-                f"{max(self._checkpoints.steps(), default='none')}"
+                f"loss or gradients are not finite at step {step} (epoch"
+                f" {self._plan.epoch(step):g}): lower config.schedule.base_lr or lengthen"
+                " config.schedule.warmup_epochs; the last good checkpoint is"
+                f" {max(self._checkpoints.steps(), default='none')}"
             )
         if self._plan.ends_epoch(step - 1):
-            self._epoch = Means()
+            self._epoch = MetricSums()
         self._scores = {}
         self._epoch.add(metrics.sums)
         self._window.add(metrics.sums)
@@ -209,9 +220,9 @@ class Loop:
                 "data wait": f"{pace.data_wait():.0%}",
             }
         )
-        return metrics.wishes
+        return metrics.requests
 
-    def _log(self, step: int, pace: Pace) -> None:
+    def _log(self, step: int, pace: StepTimer) -> None:
         """Writes the line of the steps since the last one."""
         self._logbook.write(
             {
@@ -224,7 +235,7 @@ class Loop:
                 **pace.record(),
             }
         )
-        self._window = Means()
+        self._window = MetricSums()
         self._speed = pace.images_per_sec()
         if not self._is_diagnosed:
             line = self._diagnose(
@@ -239,7 +250,11 @@ class Loop:
         if self._plan.evaluates_at(step) and not stop:
             stop = self._evaluate(step, state)
         if save or stop or self._plan.saves_at(step) or self._is_best:
-            meters = {"epoch": self._epoch.as_dict(), "window": self._window.as_dict(), "best": self._best}
+            meters = {
+                "epoch": self._epoch.as_dict(),
+                "window": self._window.as_dict(),
+                "best": self._best,
+            }
             with self._goodput.spent("saving"):
                 self._checkpoints.save(state, Notes(step, self._scores, meters))
             self._wishes.saved()
@@ -249,18 +264,29 @@ class Loop:
             with self._goodput.spent("saving"):
                 arrived = self._checkpoints.wait()
             if not arrived:
-                raise UserError(f"stopped, and the checkpoint of step {step} could not be written: see above")
+                raise UserError(
+                    f"stopped, and the checkpoint of step {step} could not be written: see above"
+                )
             self._display.say(f"saved step {step}; the same command resumes")
             raise Interrupted(stop)
 
     def _evaluate(self, step: int, state: TrainState) -> int:
-        """Scores the evaluation split and writes it down; returns the exit status if a signal came instead."""
+        """Scores the evaluation split and writes it down; returns the exit status if a signal came
+        instead.
+        """
         began = time.monotonic()
         with self._goodput.spent("evaluating"):
-            means, stop = evaluate(self._eval_step, state.variables, self._open_eval_feed(), self._wishes)
+            means, stop = evaluate(
+                self._eval_step, state.variables, self._open_eval_feed(), self._wishes
+            )
         if means is None:
             return stop
-        record = {"step": step, "epoch": self._plan.epoch(step), "split": self._eval_split, **means.means()}
+        record = {
+            "step": step,
+            "epoch": self._plan.epoch(step),
+            "split": self._eval_split,
+            **means.means(),
+        }
         record |= {"examples": means.examples}
         self._scores = means.means()
         speed = means.examples / (time.monotonic() - began)
@@ -270,9 +296,9 @@ class Loop:
             self._best = {"step": step, **self._scores}
         train_loss = self._epoch.means()["loss"]
         self._display.say(
-            f"[epoch {self._plan.epoch(step):g}/{self._plan.epoch(self._plan.total_steps):g}] "
-            f"train loss {train_loss:.3f} · {self._eval_split} loss {self._scores['loss']:.3f} "
-            f"top1 {self._scores['top1']:.4f} ({means.top1}/{means.examples}) top5 {self._scores['top5']:.4f} "
-            f"· {self._speed:.0f} images/s"
+            f"[epoch {self._plan.epoch(step):g}/{self._plan.epoch(self._plan.total_steps):g}] train"
+            f" loss {train_loss:.3f} · {self._eval_split} loss {self._scores['loss']:.3f} top1"
+            f" {self._scores['top1']:.4f} ({means.top1}/{means.examples}) top5"
+            f" {self._scores['top5']:.4f} · {self._speed:.0f} images/s"
         )
         return 0

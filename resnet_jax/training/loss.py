@@ -14,7 +14,9 @@ FIELDS = {
         "cross-entropy over classes, or one binary cross-entropy a class",
         choices=("softmax", "bce"),
     ),
-    "label_smoothing": Field(0.0, "share of the target spread evenly over the classes", at_least=0, below=1),
+    "label_smoothing": Field(
+        0.0, "share of the target spread evenly over the classes", at_least=0, below=1
+    ),
 }
 
 
@@ -24,7 +26,9 @@ def softmax_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Returns [N]: the mean over classes of the binary cross-entropies, in nats (Wightman et al. 2021)."""
+    """Returns [N]: the mean over classes of the binary cross-entropies, in nats (Wightman et al.
+    2021).
+    """
     return -jnp.mean(
         targets * jax.nn.log_sigmoid(logits) + (1 - targets) * jax.nn.log_sigmoid(-logits), axis=-1
     )
@@ -34,7 +38,9 @@ LOSSES = {"softmax": softmax_cross_entropy, "bce": binary_cross_entropy}
 
 
 def smooth(targets: jax.Array, label_smoothing: float) -> jax.Array:
-    """Spreads a share of each target [N, K] evenly over its classes (Szegedy et al. 2016, section 7)."""
+    """Spreads a share of each target [N, K] evenly over its classes (Szegedy et al. 2016, section
+    7).
+    """
     return targets * (1 - label_smoothing) + label_smoothing / targets.shape[-1]
 
 

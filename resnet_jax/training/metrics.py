@@ -13,8 +13,9 @@ def example_sums(
 ) -> dict[str, jax.Array]:
     """Sums a batch's losses and hits; masked examples count for nothing.
 
-    An example is a top-k hit when fewer than k classes come before its target in the order of falling logits, equal
-    logits in the order of the classes. A target that mixes classes stands for its largest.
+    An example is a top-k hit when fewer than k classes come before its target in the order of
+    falling logits, equal logits in the order of the classes. A target that mixes classes stands for
+    its largest.
 
     Args:
       logits: [N, K].
@@ -44,8 +45,10 @@ def example_sums(
 
 
 @dataclasses.dataclass
-class Means:
-    """Running sums of `example_sums` in double precision, kept across a resume through `as_dict`."""
+class MetricSums:
+    """Running sums of `example_sums` in double precision, kept across a resume through
+    `as_dict`.
+    """
 
     loss: float = 0.0
     top1: int = 0
@@ -59,9 +62,14 @@ class Means:
         self.examples += int(sums["examples"])
 
     def means(self) -> dict[str, float]:
-        """Returns the mean "loss" and the "top1" and "top5" fractions; NaN when nothing was added."""
+        """Returns the mean "loss" and the "top1" and "top5" fractions; NaN when nothing was
+        added.
+        """
         sums = {"loss": self.loss, "top1": self.top1, "top5": self.top5}
-        return {name: total / self.examples if self.examples else math.nan for name, total in sums.items()}
+        return {
+            name: total / self.examples if self.examples else math.nan
+            for name, total in sums.items()
+        }
 
     def as_dict(self) -> dict[str, float]:
         return dataclasses.asdict(self)

@@ -26,8 +26,8 @@ FIELDS = {
 def is_weight(params: Any) -> Any:
     """Returns a tree of bools like `params`: True for convolution and dense kernels.
 
-    False for BatchNorm's scales and all biases, the usual exclusions from weight decay (Goyal et al. 2017,
-    section 5.1) and from layer-wise rates (You et al. 2017).
+    False for BatchNorm's scales and all biases, the usual exclusions from weight decay (Goyal et
+    al. 2017, section 5.1) and from layer-wise rates (You et al. 2017).
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
@@ -35,8 +35,9 @@ def is_weight(params: Any) -> Any:
 def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.GradientTransformation:
     """Builds the optimizer.
 
-    - "sgd": velocity = momentum * velocity + gradient, parameters -= rate * velocity, as PyTorch and He et al.
-      2015 do; L2 decay joins the gradient, decoupled decay the update (Loshchilov and Hutter 2019).
+    - "sgd": velocity = momentum * velocity + gradient, parameters -= rate * velocity, as PyTorch
+      and He et al. 2015 do; L2 decay joins the gradient, decoupled decay the update (Loshchilov and
+      Hutter 2019).
     - "adam" (L2 decay), "adamw" (decoupled): Kingma and Ba 2015, Loshchilov and Hutter 2019.
     - "lars": You et al. 2017; "lamb": You et al. 2020. Kernels alone get a layer-wise rate.
 
@@ -54,7 +55,9 @@ def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.Gradie
     match optimizer["name"]:
         case "sgd":
             velocity = optax.trace(optimizer["momentum"], optimizer["nesterov"])
-            parts = (velocity, decay, descend) if optimizer["decoupled"] else (decay, velocity, descend)
+            parts = (
+                (velocity, decay, descend) if optimizer["decoupled"] else (decay, velocity, descend)
+            )
         case "adam":
             parts = (decay, adam, descend)
         case "adamw":
@@ -71,7 +74,8 @@ def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.Gradie
 def schedule_at(opt_state: Any, step: jax.Array) -> Any:
     """Returns an optimizer's state with its learning rate that of `step`, all else as it was.
 
-    For steps that are skipped, as in float16 after an overflow: they count for the schedule, not for Adam's moments.
+    For steps that are skipped, as in float16 after an overflow: they count for the schedule, not
+    for Adam's moments.
     """
     return optax.tree.set(
         opt_state, lambda path, _: path[-1].tuple_name == "ScaleByScheduleState", count=step

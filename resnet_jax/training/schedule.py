@@ -11,22 +11,32 @@ from resnet_jax.errors import UserError
 from resnet_jax.fields import Field
 
 FIELDS = {
-    "name": Field("step", "how the rate falls", choices=("step", "cosine", "polynomial", "constant")),
+    "name": Field(
+        "step", "how the rate falls", choices=("step", "cosine", "polynomial", "constant")
+    ),
     "base_lr": Field(0.1, "the peak rate, for a batch of base_batch_size", above=0),
     "base_batch_size": Field(
         0,
-        "base_lr is scaled by batch_size over this; None: it stands as it is; 0: 256 for sgd and lars, None for others",
+        "base_lr is scaled by batch_size over this; None: it stands as it is; 0: 256 for sgd and"
+        " lars, None for others",
         optional=True,
         at_least=0,
     ),
     "boundaries": Field(
-        (30.0, 60.0, 80.0), "step: epochs at which the rate drops", type=tuple[float, ...], at_least=0
+        (30.0, 60.0, 80.0),
+        "step: epochs at which the rate drops",
+        type=tuple[float, ...],
+        at_least=0,
     ),
     "factor": Field(0.1, "step: what a drop multiplies the rate by", above=0, at_most=1),
     "power": Field(2.0, "polynomial: the exponent", above=0),
-    "end_factor": Field(0.0, "cosine, polynomial: share of the peak rate at the end", at_least=0, at_most=1),
+    "end_factor": Field(
+        0.0, "cosine, polynomial: share of the peak rate at the end", at_least=0, at_most=1
+    ),
     "warmup_epochs": Field(0.0, "epochs of linear warm-up", at_least=0),
-    "warmup_factor": Field(0.0, "share of the peak rate that the warm-up starts from", at_least=0, at_most=1),
+    "warmup_factor": Field(
+        0.0, "share of the peak rate that the warm-up starts from", at_least=0, at_most=1
+    ),
 }
 
 Schedule = Callable[[jax.Array | int], jax.Array]
@@ -41,7 +51,8 @@ def check(schedule: Mapping[str, Any]) -> None:
     boundaries = schedule["boundaries"]
     if any(later <= earlier for earlier, later in itertools.pairwise(boundaries)):
         raise UserError(
-            f"config.schedule.boundaries = {tuple(boundaries)}: must increase, for example (30, 60, 80)"
+            f"config.schedule.boundaries = {tuple(boundaries)}: must increase, for example (30,"
+            " 60, 80)"
         )
 
 
@@ -51,15 +62,20 @@ def warnings(schedule: Mapping[str, Any], num_epochs: float) -> list[str]:
     late = [boundary for boundary in schedule["boundaries"] if boundary >= num_epochs]
     if schedule["name"] == "step" and late:
         lines.append(
-            f"schedule.boundaries {late} lie at or past the last epoch ({num_epochs:g}) and have no effect"
+            f"schedule.boundaries {late} lie at or past the last epoch ({num_epochs:g}) and have no"
+            " effect"
         )
     if schedule["warmup_epochs"] >= num_epochs:
-        lines.append(f"schedule.warmup_epochs = {schedule['warmup_epochs']:g}: the whole run is warm-up")
+        lines.append(
+            f"schedule.warmup_epochs = {schedule['warmup_epochs']:g}: the whole run is warm-up"
+        )
     return lines
 
 
 def peak_rate(schedule: Mapping[str, Any], batch_size: int, optimizer_name: str) -> float:
-    """Returns the peak learning rate for a global batch (linear scaling: Goyal et al. 2017, section 2.1)."""
+    """Returns the peak learning rate for a global batch (linear scaling: Goyal et al. 2017, section
+    2.1).
+    """
     base = schedule["base_batch_size"]
     if base == 0:
         base = 256 if optimizer_name in ("sgd", "lars") else None
@@ -71,9 +87,10 @@ def make_schedule(
 ) -> Schedule:
     """Returns the learning rate as a function of the number of steps already taken.
 
-    The warm-up rises linearly and reaches the peak with its last step (Goyal et al. 2017, section 2.2). Boundaries
-    count from the start of training; the cosine (Loshchilov and Hutter 2017, without restarts) and the polynomial
-    run from the end of the warm-up and would reach their end with the step after the last.
+    The warm-up rises linearly and reaches the peak with its last step (Goyal et al. 2017, section
+    2.2). Boundaries count from the start of training; the cosine (Loshchilov and Hutter 2017,
+    without restarts) and the polynomial run from the end of the warm-up and would reach their end
+    with the step after the last.
 
     Args:
       schedule: the fields of `FIELDS`.
@@ -91,7 +108,9 @@ def make_schedule(
         progress = jnp.clip((step - warmup_steps) / max(1, total_steps - warmup_steps), 0, 1)
         match schedule["name"]:
             case "step":
-                starts = jnp.array([round(epoch * steps_per_epoch) for epoch in schedule["boundaries"]], int)
+                starts = jnp.array(
+                    [round(epoch * steps_per_epoch) for epoch in schedule["boundaries"]], int
+                )
                 return jnp.asarray(schedule["factor"], float) ** jnp.sum(step >= starts)
             case "cosine":
                 return end + (1 - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
@@ -102,7 +121,9 @@ def make_schedule(
 
     def rate(step: jax.Array | int) -> jax.Array:
         step = jnp.asarray(step)
-        rise = schedule["warmup_factor"] + (1 - schedule["warmup_factor"]) * (step + 1) / max(1, warmup_steps)
+        rise = schedule["warmup_factor"] + (1 - schedule["warmup_factor"]) * (step + 1) / max(
+            1, warmup_steps
+        )
         return peak * jnp.where(step < warmup_steps, rise, decay(step))
 
     return rate

@@ -14,7 +14,8 @@ from jax.sharding import Sharding
 class LossScale:
     """Dynamic loss scale for float16 (Micikevicius et al. 2018, section 3.2).
 
-    Halved by a step whose gradients overflow, which is then skipped; doubled after `GROW_AFTER` good ones.
+    Halved by a step whose gradients overflow, which is then skipped; doubled after `GROW_AFTER`
+    good ones.
     """
 
     GROW_AFTER: ClassVar[int] = 2000
@@ -87,6 +88,7 @@ def create_state(
             loss_scale=LossScale.create() if float16 else None,
         )
 
-    # XLA:CPU takes about a second to optimise each draw of random numbers, and this program runs once.
+    # XLA:CPU takes about a second to optimise each draw of random numbers, and this program runs
+    # once.
     options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
     return jax.jit(create, out_shardings=sharding, compiler_options=options)(jax.random.key(seed))

@@ -10,7 +10,6 @@ import optax
 from flax import struct
 from jax.sharding import Mesh
 
-from resnet_jax import parallel
 from resnet_jax.training.metrics import example_sums
 from resnet_jax.training.optimizer import schedule_at
 from resnet_jax.training.schedule import Schedule
@@ -27,13 +26,15 @@ class Metrics:
 
     Attributes:
       sums: from `example_sums`.
-      wishes: int32 [2], the largest wish of any process: exit status to stop with, whether to save.
+      requests: int32 [2], the largest request of any process: exit status to stop with, whether to
+        save.
       rate: the learning rate of the step; zero in evaluation.
-      sound: whether loss and gradients were finite (in float16: or the loss scale can still shrink).
+      sound: whether loss and gradients were finite (in float16: or the loss scale can still
+        shrink).
     """
 
     sums: dict[str, jax.Array]
-    wishes: jax.Array
+    requests: jax.Array
     rate: jax.Array
     sound: jax.Array
 
@@ -51,9 +52,10 @@ def make_train_step(
 ):
     """Builds the training step.
 
-    With `accumulate_steps` = k the batch goes through the network in k parts, part i being the rows i, i + k, ...,
-    so that every device keeps its own rows. The gradient is that of the undivided batch, but for BatchNorm, whose
-    statistics are those of each part, its running statistics moving k times.
+    With `accumulate_steps` = k the batch goes through the network in k parts, part i being the rows
+    i, i + k, ..., so that every device keeps its own rows. The gradient is that of the undivided
+    batch, but for BatchNorm, whose statistics are those of each part, its running statistics moving
+    k times.
 
     Args:
       model: the network; logits [N, K].
@@ -66,7 +68,7 @@ def make_train_step(
       accumulate_steps: parts that a batch goes through in; divides the batch of each device.
 
     Returns:
-      A jitted function (state, batch, wishes) -> (state, `Metrics`) that donates the state.
+      A jitted function (state, batch, requests) -> (state, `Metrics`) that donates the state.
     """
 
     def part_gradients(state: TrainState, batch_stats, part, key, examples):
@@ -100,19 +102,23 @@ def make_train_step(
 
         start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
         parts = jax.tree.map(split, whole)
-        (gradients, batch_stats), sums = jax.lax.scan(body, start, (parts, jnp.arange(accumulate_steps)))
+        (gradients, batch_stats), sums = jax.lax.scan(
+            body, start, (parts, jnp.arange(accumulate_steps))
+        )
         return gradients, (
             batch_stats,
             jax.tree.map(lambda rows: jnp.sum(rows, axis=0, dtype=rows.dtype), sums),
         )
 
-    def step(state: TrainState, batch: Batch, wishes: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, requests: jax.Array) -> tuple[TrainState, Metrics]:
         images, targets = augment(batch)
         whole = {"images": images, "targets": targets, "mask": batch["mask"]}
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         examples = jnp.maximum(jnp.sum(batch["mask"]), 1)
         if accumulate_steps == 1:
-            gradients, (batch_stats, sums) = part_gradients(state, state.batch_stats, whole, key, examples)
+            gradients, (batch_stats, sums) = part_gradients(
+                state, state.batch_stats, whole, key, examples
+            )
         else:
             gradients, (batch_stats, sums) = accumulated_gradients(state, whole, key, examples)
 
@@ -121,7 +127,9 @@ def make_train_step(
         sound = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(sums["loss"])
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         after = state.replace(
-            params=optax.apply_updates(state.params, updates), opt_state=opt_state, batch_stats=batch_stats
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            batch_stats=batch_stats,
         )
         if state.loss_scale is not None:
             after = jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, state)
@@ -131,10 +139,10 @@ def make_train_step(
             )
             sound |= state.loss_scale.scale > 1
         return after.replace(step=state.step + 1), Metrics(
-            sums, jnp.max(wishes, axis=0), rate(state.step), sound
+            sums, jnp.max(requests, axis=0), rate(state.step), sound
         )
 
-    whole, rows = parallel.replicated(mesh), parallel.split_by_batch(mesh)
+    whole, rows = mesh.replicated(mesh), mesh.split_by_batch(mesh)
     return jax.jit(step, in_shardings=(whole, rows, rows), out_shardings=whole, donate_argnums=0)
 
 
@@ -148,14 +156,15 @@ def make_eval_step(model: nn.Module, augment: Augment, loss: Loss, mesh: Mesh):
       mesh: the devices.
 
     Returns:
-      A jitted function (variables, batch, wishes) -> `Metrics`, the sums over the batch's unmasked rows.
+      A jitted function (variables, batch, requests) -> `Metrics`, the sums over the batch's
+      unmasked rows.
     """
 
-    def step(variables: dict[str, Any], batch: Batch, wishes: jax.Array) -> Metrics:
+    def step(variables: dict[str, Any], batch: Batch, requests: jax.Array) -> Metrics:
         images, targets = augment(batch)
         logits = model.apply(variables, images, train=False)
         sums = example_sums(logits, targets, loss(logits, targets), batch["mask"])
-        return Metrics(sums, jnp.max(wishes, axis=0), jnp.zeros(()), jnp.isfinite(sums["loss"]))
+        return Metrics(sums, jnp.max(requests, axis=0), jnp.zeros(()), jnp.isfinite(sums["loss"]))
 
-    whole, rows = parallel.replicated(mesh), parallel.split_by_batch(mesh)
+    whole, rows = mesh.replicated(mesh), mesh.split_by_batch(mesh)
     return jax.jit(step, in_shardings=(whole, rows, rows), out_shardings=whole)

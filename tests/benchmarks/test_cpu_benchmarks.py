@@ -35,12 +35,16 @@ def test_the_contest_has_every_convolution_of_a_network():
 def test_every_contestant_does_the_three_operations():
     draws = np.random.default_rng(0)
     images, kernel, cotangent = (
-        draws.standard_normal(shape, np.float32) for shape in ((2, 5, 5, 3), (3, 3, 3, 4), (2, 3, 3, 4))
+        draws.standard_normal(shape, np.float32)
+        for shape in ((2, 5, 5, 3), (3, 3, 3, 4), (2, 3, 3, 4))
     )
     keywords = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
     arrays = images, kernel, cotangent
     ours, stock = (
-        [np.asarray(call()) for call in cpu_convolution.jax_calls(partial(function, **keywords), *arrays)]
+        [
+            np.asarray(call())
+            for call in cpu_convolution.jax_calls(partial(function, **keywords), *arrays)
+        ]
         for function in (cpu_convolution.conv2d, cpu_convolution.stock)
     )
     output, (by_image, *_), (_, by_kernel, _) = (
@@ -74,9 +78,12 @@ def test_stock_flax_has_the_parameters_of_our_network(name):
     ours = cpu_training.summarize(contest.network(name, num_classes=10), 28, 1)
     images, _ = contest.draw(2, 28, 1, 10)
     variables = jax.eval_shape(
-        lambda key: flax_resnet.make_model(name, 10).init(key, images, train=False), jax.random.key(0)
+        lambda key: flax_resnet.make_model(name, 10).init(key, images, train=False),
+        jax.random.key(0),
     )
-    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"])) == ours.params
+    assert (
+        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"])) == ours.params
+    )
 
 
 def test_the_page_has_a_row_for_each_case_and_says_what_was_wanted():

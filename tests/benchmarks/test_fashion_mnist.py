@@ -19,7 +19,11 @@ COMMAND = [
     "--config.data.name",
     "idx",
 ]
-COMMAND += ["--config.data.dir=/data", "--config.data.train_split=train[:50%]", "--workdir=/tmp/run"]
+COMMAND += [
+    "--config.data.dir=/data",
+    "--config.data.train_split=train[:50%]",
+    "--workdir=/tmp/run",
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,11 @@ def workdir(tmp_path_factory):
     config = run_logs.load_recipe("resnet18_fashion_mnist")
     config.batch_size, config.num_epochs, config.log_every_steps = 16, 2.5, 1
     config.model.stage_sizes, config.model.width, config.model.stem = (1,), 4, "small"
-    config.data.name, config.data.dir, config.data.train_split = "idx", str(root / "data"), "train[:50%]"
+    config.data.name, config.data.dir, config.data.train_split = (
+        "idx",
+        str(root / "data"),
+        "train[:50%]",
+    )
     recipe.validate(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", COMMAND)
@@ -54,13 +62,16 @@ def test_a_finished_run_is_kept_with_what_it_was(workdir):
     assert log.epochs[-1]["seconds"] == pytest.approx(
         sum(16 / record["images_per_sec"] for record in stretches), abs=0.01
     )
-    assert log.epochs[0]["train_top1"] == pytest.approx(sum(r["top1"] for r in stretches[:2]) / 2, abs=1e-5)
+    assert log.epochs[0]["train_top1"] == pytest.approx(
+        sum(r["top1"] for r in stretches[:2]) / 2, abs=1e-5
+    )
 
 
 def test_the_command_names_no_place():
-    assert run_logs.command_line(COMMAND) == (
-        "python launch.py --config=configs/resnet18_fashion_mnist.py --config.data.name=idx --config.data.dir=DIR "
-        "'--config.data.train_split=train[:50%]'"
+    assert (
+        run_logs.command_line(COMMAND)
+        == "python launch.py --config=configs/resnet18_fashion_mnist.py --config.data.name=idx"
+        " --config.data.dir=DIR '--config.data.train_split=train[:50%]'"
     )
     assert run_logs.recipe_of(["launch.py", "--config", "x/y.py"]) == "y"
     words = [
@@ -72,8 +83,10 @@ def test_the_command_names_no_place():
         "/tmp/x",
         "--rounds=3",
     ]
-    assert run_logs.command_line(words) == (
-        "python -m benchmarks.cpu_training --networks resnet18 resnet50 --output=results --rounds=3"
+    assert (
+        run_logs.command_line(words)
+        == "python -m benchmarks.cpu_training --networks resnet18 resnet50 --output=results"
+        " --rounds=3"
     )
 
 
@@ -96,7 +109,13 @@ def test_an_unfinished_run_is_left_out_and_a_held_out_part_refused(workdir, tmp_
 
 def fabricated(name, seed, top1, seconds):
     """A run of two epochs that ends with `top1` after `seconds`."""
-    header = {"name": name, "seed": seed, "net": "resnet18", "parameters": 1234, "train_images": 48000}
+    header = {
+        "name": name,
+        "seed": seed,
+        "net": "resnet18",
+        "parameters": 1234,
+        "train_images": 48000,
+    }
     header |= {
         "test_images": 10000,
         "num_epochs": 2.0,
@@ -104,7 +123,12 @@ def fabricated(name, seed, top1, seconds):
         "device": "1 × CPU in 1 process",
         "cores": 2,
     }
-    header |= {"versions": {"jax": "1.0"}, "commit": None, "date": "2020-01-02T03:04:05", "starts": 1}
+    header |= {
+        "versions": {"jax": "1.0"},
+        "commit": None,
+        "date": "2020-01-02T03:04:05",
+        "starts": 1,
+    }
     line = {"step": 1, "epoch": 1.0, "seconds": seconds / 2, "steady_seconds": seconds / 4}
     line |= {"train_loss": 1.0, "train_top1": 0.5, "test_loss": 1.0, "test_top1": 0.8}
     last = line | {
@@ -138,7 +162,9 @@ def test_page_and_picture_are_made_again_from_the_kept_logs_alone(workdir, tmp_p
     for arguments in (["--runs", str(workdir.parent)], []):
         monkeypatch.setattr(sys, "argv", ["fashion_mnist", *arguments, "--output", str(tmp_path)])
         assert fashion_mnist.main() == 0
-        made.append([(tmp_path / f"fashion_mnist.{suffix}").read_text() for suffix in ("md", "svg")])
+        made.append(
+            [(tmp_path / f"fashion_mnist.{suffix}").read_text() for suffix in ("md", "svg")]
+        )
     assert made[0] == made[1]
     assert "(n = 1)" in made[0][1]
     kept = list(Path(tmp_path, "fashion_mnist").rglob("*.jsonl"))

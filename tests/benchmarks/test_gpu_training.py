@@ -1,4 +1,6 @@
-"""The GPU contest plays to its end, in its small form on the CPU, whatever becomes of single contestants."""
+"""The GPU contest plays to its end, in its small form on the CPU, whatever becomes of single
+contestants.
+"""
 
 import importlib.util
 import json
@@ -12,7 +14,16 @@ from benchmarks.gpu_contestants import OUR_MODULE, VARIANTS
 from benchmarks.gpu_training import Clock, play
 from benchmarks.worker import Contestant, Problem, Worker
 
-SMALL = ["--device=cpu", "--networks", "resnet18", "--side=32", "--batch", "8", "--rounds=2", "--seconds=0.1"]
+SMALL = [
+    "--device=cpu",
+    "--networks",
+    "resnet18",
+    "--side=32",
+    "--batch",
+    "8",
+    "--rounds=2",
+    "--seconds=0.1",
+]
 PROBLEM = Problem("resnet50", 8, 32, "float32", "cpu", 10)
 
 
@@ -21,7 +32,9 @@ def test_the_small_form_reports_every_contestant_and_every_failure(tmp_path, mon
     monkeypatch.setattr(gpu_training, "EVERYONE", gpu_training.EVERYONE | {"no-triton": broken})
     has_torch = importlib.util.find_spec("torch") is not None
     names = ["ours", "no-triton", "flax", *(["torch-eager"] if has_torch else [])]
-    gpu_training.main([*SMALL, "--dtype=float32", "--contestants", *names, "--output", str(tmp_path)])
+    gpu_training.main(
+        [*SMALL, "--dtype=float32", "--contestants", *names, "--output", str(tmp_path)]
+    )
     (match,) = json.loads((tmp_path / "gpu_training.json").read_text())["cpu"]["matches"]
     assert [sorted(each) for each in match["rounds"]] == 2 * [sorted({*names} - {"no-triton"})]
     assert list(match["errors"]) == ["no-triton"]
@@ -101,9 +114,19 @@ def test_a_failure_in_a_turn_leaves_the_others_their_rounds(fakes, monkeypatch):
 
 
 def test_a_match_that_would_not_end_in_time_is_left_out(fakes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Clock, "spent", lambda self, seconds, contestants: setattr(self, "_dearest", 1e6))
+    monkeypatch.setattr(
+        Clock, "spent", lambda self, seconds, contestants: setattr(self, "_dearest", 1e6)
+    )
     monkeypatch.setattr(gpu_training, "EVERYONE", {"ours": fakes["ours"], "torch": fakes["slow"]})
-    command = ["--device=cpu", "--minutes=5", "--contestants", "ours", "torch", "--output", str(tmp_path)]
+    command = [
+        "--device=cpu",
+        "--minutes=5",
+        "--contestants",
+        "ours",
+        "torch",
+        "--output",
+        str(tmp_path),
+    ]
     gpu_training.main(command)
     (match,) = json.loads((tmp_path / "gpu_training.json").read_text())["NVIDIA H200"]["matches"]
     assert (match["problem"]["network"], match["problem"]["batch"]) == ("resnet50", 256)
@@ -117,26 +140,49 @@ def test_the_page_holds_ours_against_the_bound_and_torch(fakes, tmp_path, monkey
     gpu_training.main([*command, "--batch", "256", "--output", str(tmp_path)])
     gpu_training.main([*command, "--batch", "128", "--output", str(tmp_path)])
     page = (tmp_path / "gpu_training.md").read_text()
-    assert "| resnet50, 224, bfloat16 | ours | 256 | 6,400.0 | – | 47.8% (43% wanted, 60% aimed at) |" in page
-    assert "| resnet50, 224, bfloat16 | torch | 256 | 5,120.0 | 1.25 (at least 1.2 wanted) | 38.2% |" in page
+    assert (
+        "| resnet50, 224, bfloat16 | ours | 256 | 6,400.0 | – | 47.8% (43% wanted, 60% aimed at) |"
+        in page
+    )
+    assert (
+        "| resnet50, 224, bfloat16 | torch | 256 | 5,120.0 | 1.25 (at least 1.2 wanted) | 38.2% |"
+        in page
+    )
     assert "| 128 | ours | 3,200.0 (3,200.0 to 3,200.0) | – | 23.9% | 3.0 | 5.0 |" in page
 
 
 def test_a_match_that_is_played_again_takes_its_old_place(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_training, "EVERYONE", dict.fromkeys(gpu_training.EVERYONE, fakes["ours"]))
-    command = ["--device=cpu", "--networks", "resnet50", "--contestants", "ours", "--output", str(tmp_path)]
+    monkeypatch.setattr(
+        gpu_training, "EVERYONE", dict.fromkeys(gpu_training.EVERYONE, fakes["ours"])
+    )
+    command = [
+        "--device=cpu",
+        "--networks",
+        "resnet50",
+        "--contestants",
+        "ours",
+        "--output",
+        str(tmp_path),
+    ]
     gpu_training.main([*command, "--batch", "64", "128"])
     gpu_training.main([*command, "--batch", "64", "--rounds=1"])
     matches = json.loads((tmp_path / "gpu_training.json").read_text())["NVIDIA H200"]["matches"]
-    assert [(match["problem"]["batch"], len(match["rounds"])) for match in matches] == [(64, 1), (128, 7)]
+    assert [(match["problem"]["batch"], len(match["rounds"])) for match in matches] == [
+        (64, 1),
+        (128, 7),
+    ]
 
 
 def test_variants_play_beside_ours(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_training, "EVERYONE", dict.fromkeys(gpu_training.EVERYONE, fakes["ours"]))
+    monkeypatch.setattr(
+        gpu_training, "EVERYONE", dict.fromkeys(gpu_training.EVERYONE, fakes["ours"])
+    )
     monkeypatch.setattr(Fake, "alive", -2)
     gpu_training.main(["--device=cpu", "--variants", "--output", str(tmp_path)])
     matches = json.loads((tmp_path / "gpu_training.json").read_text())["NVIDIA H200"]["matches"]
-    assert [name for match in matches for name in match["contestants"] if name != "ours"] == list(VARIANTS)
+    assert [name for match in matches for name in match["contestants"] if name != "ours"] == list(
+        VARIANTS
+    )
     assert all(match["contestants"][0] == "ours" for match in matches)
     assert "### Variants of ours" in (tmp_path / "gpu_training.md").read_text()
 
@@ -151,7 +197,10 @@ def test_without_a_gpu_the_page_says_so_and_figures_stay(tmp_path, monkeypatch):
     assert not (tmp_path / "gpu_training.json").exists()
 
     record = {
-        "NVIDIA H200": {"machine": {"gpu": "H200", "cpu": "", "cores": 1, "versions": {}}, "matches": []}
+        "NVIDIA H200": {
+            "machine": {"gpu": "H200", "cpu": "", "cores": 1, "versions": {}},
+            "matches": [],
+        }
     }
     (tmp_path / "gpu_training.json").write_text(json.dumps(record))
     gpu_training.main(["--pending", "--output", str(tmp_path)])
@@ -160,5 +209,7 @@ def test_without_a_gpu_the_page_says_so_and_figures_stay(tmp_path, monkeypatch):
 
 def test_the_bounds_are_those_of_the_roofline():
     assert gpu_page.bound("NVIDIA H200", "resnet50") == pytest.approx(13_380, rel=0.01)
-    assert gpu_page.bound("NVIDIA H200", "resnet50", dtype="float32") == pytest.approx(6_690, rel=0.01)
+    assert gpu_page.bound("NVIDIA H200", "resnet50", dtype="float32") == pytest.approx(
+        6_690, rel=0.01
+    )
     assert gpu_page.bound("cpu", "resnet50") is None

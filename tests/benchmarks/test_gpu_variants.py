@@ -13,7 +13,7 @@ import pytest
 from benchmarks import our_variants
 from benchmarks.gpu_contestants import VARIANTS
 from resnet_jax.models import ResNet, layers
-from resnet_jax.models.formulations import Geometry, direct
+from resnet_jax.ops.formulations import Geometry, direct
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,9 @@ def test_recomputing_keeps_fewer_bytes():
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
 
     def kept(model):
-        _, pull = jax.eval_shape(lambda v: jax.vjp(lambda v: loss_of(model)(v, images), v), variables)
+        _, pull = jax.eval_shape(
+            lambda v: jax.vjp(lambda v: loss_of(model)(v, images), v), variables
+        )
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull))
 
     other, _ = our_variants.FORMULATIONS["recompute"](model, images)
@@ -89,8 +91,11 @@ def test_a_fourth_channel_is_zeros():
 
 def test_xla_knows_every_settled_flag():
     flags = [flag for variant in VARIANTS.values() for flag in variant.xla_flags.split()]
-    # These come and go with XLA's versions; where they are unknown, the contest says so in their row.
-    flags = " ".join(flag for flag in flags if "experimental" not in flag and "unsupported" not in flag)
+    # These come and go with XLA's versions; where they are unknown, the contest says so in their
+    # row.
+    flags = " ".join(
+        flag for flag in flags if "experimental" not in flag and "unsupported" not in flag
+    )
     assert flags
     command = [sys.executable, "-c", "import jax; jax.numpy.zeros(1)"]
     environment = {**os.environ, "XLA_FLAGS": flags}

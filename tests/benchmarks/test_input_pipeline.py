@@ -21,7 +21,9 @@ def test_the_rounds_are_taken_in_turn_and_the_first_does_not_count():
 
 
 def test_a_peer_in_a_process_of_its_own_tells_its_own_seconds():
-    rates, work = input_pipeline.rounds({"elsewhere": lambda images: (2.0, 0.5)}, images=100, count=1)
+    rates, work = input_pipeline.rounds(
+        {"elsewhere": lambda images: (2.0, 0.5)}, images=100, count=1
+    )
     assert (rates, work) == ({"elsewhere": [50.0]}, {"elsewhere": 5.0})
 
 
@@ -36,6 +38,10 @@ def test_ours_decodes_the_photographs_and_the_table_has_a_row_for_each(tmp_path)
     measured = input_pipeline.rounds(contenders, images=64, count=1)
     arguments = argparse.Namespace(threads=2, files=70, images=64, rounds=1)
     page = input_pipeline.table(*measured, arguments, input_pipeline.machine())
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith(("| Pillow", "| resnet_jax"))]
+    rows = [
+        line.split(" | ")
+        for line in page.splitlines()
+        if line.startswith(("| Pillow", "| resnet_jax"))
+    ]
     assert [row[0].strip("| ") for row in rows] == list(contenders)
     assert rows[0][3] == "1.00 (1.00 to 1.00)"

@@ -14,7 +14,10 @@ TINY_FLAGS = ("--config.model.width=4", "--config.model.stage_sizes=1,", "--conf
 
 @pytest.fixture(scope="module")
 def measured():
-    train, split = loop_steps.settings(**TINY), loop_steps.settings(data__eval_split="train", **TINY)
+    train, split = (
+        loop_steps.settings(**TINY),
+        loop_steps.settings(data__eval_split="train", **TINY),
+    )
     bare = loop_steps.time_loop(train, rounds=2)
     hollow = loop_steps.time_loop(loop_steps.settings(**TINY), rounds=1, hollow=True)
     scored = loop_steps.time_evaluation(split, rounds=2)
@@ -29,7 +32,11 @@ def measured():
 
 def test_the_loop_is_timed_by_whole_epochs_and_compiles_nothing(measured):
     bare, hollow = measured["loop"].values()
-    assert (bare["rounds"], bare["steps_a_stretch"], bare["compiled_in_loop"]) == (2, 1442 // 64, [])
+    assert (bare["rounds"], bare["steps_a_stretch"], bare["compiled_in_loop"]) == (
+        2,
+        1442 // 64,
+        [],
+    )
     assert bare["ratio_range"][0] <= bare["ratio"] <= bare["ratio_range"][1]
     assert hollow["bare_ms"] < hollow["loop_ms"]
 

@@ -15,16 +15,33 @@ ROOT = Path(__file__).parents[2]
 def fabricated(scores, seed=0, **header):
     """A run of 10 steps of 100 images an epoch, 5 s each epoch, with these test scores."""
     lines = [
-        {"step": 10 * n, "epoch": float(n), "seconds": 5.0 * n, "steady_seconds": 4.0 * n, "test_top1": top1}
+        {
+            "step": 10 * n,
+            "epoch": float(n),
+            "seconds": 5.0 * n,
+            "steady_seconds": 4.0 * n,
+            "test_top1": top1,
+        }
         for n, top1 in enumerate(scores, 1)
     ]
-    header = {"name": "recipe", "seed": seed, "batch_size": 100, "cores": 2, "date": "2020-01-02T00"} | header
+    header = {
+        "name": "recipe",
+        "seed": seed,
+        "batch_size": 100,
+        "cores": 2,
+        "date": "2020-01-02T00",
+    } | header
     return run_logs.Log(header | {"versions": {"torch": "2.0"}, "command": "python x"}, lines)
 
 
 def test_the_time_is_that_of_the_first_epoch_which_gets_there():
     log = fabricated([0.90, 0.92, 0.91, 0.93])
-    assert [time_to_accuracy.time_to(log, target) for target in (0.9, 0.92, 0.93, 0.94)] == [5, 10, 20, None]
+    assert [time_to_accuracy.time_to(log, target) for target in (0.9, 0.92, 0.93, 0.94)] == [
+        5,
+        10,
+        20,
+        None,
+    ]
 
 
 def test_runs_that_never_get_there_are_counted():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from resnet_jax import config as recipe
-from resnet_jax import parallel
-from resnet_jax.commands.assembly import assemble
+from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.errors import UserError
+from resnet_jax.experiment import assemble
 from resnet_jax.models import ResNet
-from resnet_jax.models.torch_weights import save_torch
+from resnet_jax.models.interop.torch_weights import save_torch
 
 torch = pytest.importorskip("torch")
 
@@ -25,7 +25,12 @@ NETWORKS = {
         "stem_pool": "max",
         "stem_width": 4,
     },
-    "biased bottleneck v1": {"stage_sizes": (1, 1), "version": "v1", "stem": "small", "conv_bias": True},
+    "biased bottleneck v1": {
+        "stage_sizes": (1, 1),
+        "version": "v1",
+        "stem": "small",
+        "conv_bias": True,
+    },
     "bottleneck v1.5": {"stage_sizes": (2, 1), "stem": "small"},
 }
 
@@ -34,7 +39,9 @@ def drawn(model, images, seed=0):
     """Variables of which none is at its trivial initial value."""
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
     draws = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(draws.uniform(0.1, 0.4, leaf.shape), leaf.dtype), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(draws.uniform(0.1, 0.4, leaf.shape), leaf.dtype), shapes
+    )
 
 
 @pytest.mark.parametrize("fields", NETWORKS.values(), ids=NETWORKS)
@@ -69,7 +76,11 @@ def tiny():
     config.data.name, config.data.train_split = "digits", "train[:10%]"
     config.optimizer.nesterov, config.optimizer.weight_decay = True, 0.05
     config.loss.label_smoothing = 0.1
-    config.schedule.name, config.schedule.base_lr, config.schedule.base_batch_size = "cosine", 0.1, None
+    config.schedule.name, config.schedule.base_lr, config.schedule.base_batch_size = (
+        "cosine",
+        0.1,
+        None,
+    )
     return config
 
 
@@ -82,11 +93,13 @@ def test_two_steps_give_our_parameters_and_statistics(tmp_path):
     parts = assemble(tiny())
     state, train_step = parts.create_state(), parts.train_step()
     trainer = torch_training.Trainer(parts, state.variables)
-    wishes = parallel.shard_batch(parts.mesh, {"wishes": np.zeros((parts.mesh.size, 2), np.int32)})["wishes"]
+    requests = shard_batch(parts.mesh, {"requests": np.zeros((parts.mesh.size, 2), np.int32)})[
+        "requests"
+    ]
     before = exported(state.variables, tmp_path)
     for number in range(2):
         batch = parts.train_loader[number]
-        state, metrics = train_step(state, parallel.shard_batch(parts.mesh, batch), wishes)
+        state, metrics = train_step(state, shard_batch(parts.mesh, batch), requests)
         sums = trainer.step(batch, float(metrics.rate))
         assert sums["loss"] == pytest.approx(float(metrics.sums["loss"]), rel=1e-5)
         assert sums["top1"] == int(metrics.sums["top1"])
@@ -112,7 +125,9 @@ def test_a_run_reports_each_epoch_and_learns():
     assert (records[-1]["test_top1"] * 355) == pytest.approx(round(records[-1]["test_top1"] * 355))
 
 
-@pytest.mark.parametrize(("room", "name", "value"), [("optimizer", "name", "adam"), ("data", "mixup", 0.2)])
+@pytest.mark.parametrize(
+    ("room", "name", "value"), [("optimizer", "name", "adam"), ("data", "mixup", 0.2)]
+)
 def test_a_recipe_that_the_peer_lacks_is_refused(room, name, value):
     config = tiny()
     config[room][name] = value
@@ -127,7 +142,9 @@ def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
     padded = torch.nn.functional.pad(image[0, :, :, 0], (1, 1, 1, 1))
     windows = [padded[top : top + 4, left : left + 5] for top in range(3) for left in range(3)]
     plain = [sum(torch.equal(crop, window) for crop in found[..., 0]) for window in windows]
-    mirrored = [sum(torch.equal(crop, window.flip(1)) for crop in found[..., 0]) for window in windows]
+    mirrored = [
+        sum(torch.equal(crop, window.flip(1)) for crop in found[..., 0]) for window in windows
+    ]
     assert sum(plain) + sum(mirrored) == 400
     assert min(plain + mirrored) > 5
     assert 150 < sum(mirrored) < 250

@@ -4,7 +4,6 @@ import time
 import pytest
 
 from resnet_jax import config as recipe
-from resnet_jax import parallel
 from resnet_jax.commands.benchmark import Timing, benchmark, time_steps
 
 
@@ -21,7 +20,7 @@ def test_a_step_is_timed_by_stretches():
 
 
 def test_all_processes_take_the_steps_that_the_lead_says(monkeypatch):
-    monkeypatch.setattr(parallel, "lead_says", lambda value: 3)
+    monkeypatch.setattr("resnet_jax.commands.benchmark.lead_says", lambda value: 3)
     calls = []
     time_steps(lambda: calls.append(None), seconds=60.0, stretches=5)
     assert len(calls) == 2 + 3 * 5
@@ -39,7 +38,9 @@ def test_the_last_line_has_every_figure_and_they_agree(capsys):
     benchmark(config, seconds=0.5)
     output = capsys.readouterr().out
     record = json.loads(output.splitlines()[-1])
-    assert record["images_per_sec"]["training"] == pytest.approx(64e3 / record["step_ms"]["median"], rel=1e-2)
+    assert record["images_per_sec"]["training"] == pytest.approx(
+        64e3 / record["step_ms"]["median"], rel=1e-2
+    )
     assert record["images_per_sec"].keys() == {"training", "loop", "inference"}
     assert record["share_of_bound"].keys() == {"compute", "memory_unfused", "memory_fused"}
     a_device = record["images_per_sec"]["training"] / 8

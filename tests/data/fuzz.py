@@ -18,15 +18,18 @@ import numpy as np
 from PIL import Image
 
 from resnet_jax import UserError
-from resnet_jax.data import decode, idx, tfrecord
-from resnet_jax.data.records import ArrayRecordShard, Records
+from resnet_jax.data.images import decode
+from resnet_jax.data.sources import idx, tfrecord
+from resnet_jax.data.sources.records import ArrayRecordShard, Records
 
 LIMIT = 4 << 30
 SLOW = 20.0
 
 
 def mutated(whole: bytes, draws: np.random.Generator, other: bytes) -> bytes:
-    """Returns `whole` with flipped bits, cut off, spliced with `other`, or with a length field overwritten."""
+    """Returns `whole` with flipped bits, cut off, spliced with `other`, or with a length field
+    overwritten.
+    """
     data = bytearray(whole)
     for _ in range(draws.integers(1, 4)):
         place = int(draws.integers(len(data))) if data else 0
@@ -41,7 +44,9 @@ def mutated(whole: bytes, draws: np.random.Generator, other: bytes) -> bytes:
                 data = data[:place] + other[int(draws.integers(len(other))) :]
             case 3:
                 size = int(draws.choice([2, 4, 8]))
-                data[place : place + size] = int(draws.integers(0, 2**63)).to_bytes(8, "big")[8 - size :]
+                data[place : place + size] = int(draws.integers(0, 2**63)).to_bytes(8, "big")[
+                    8 - size :
+                ]
             case 4:
                 data[place : place + 8] = struct.pack("<Q", 1 << int(draws.integers(64)))
     return bytes(data)
@@ -73,7 +78,10 @@ def jpegs() -> list[bytes]:
 def check_image(data: bytes, draws: np.random.Generator) -> None:
     top, left = draws.random(2)
     pixels = decode.part(
-        data, 32, lambda h, w: (int(top * h / 2), int(left * w / 2), max(h // 2, 1), max(w // 2, 1)), "file"
+        data,
+        32,
+        lambda h, w: (int(top * h / 2), int(left * w / 2), max(h // 2, 1), max(w // 2, 1)),
+        "file",
     )
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
@@ -131,7 +139,9 @@ def fuzz(cases: int, seed: int) -> dict[str, int]:
         for case in range(cases):
             kind = list(kinds)[case % len(kinds)]
             files = kinds[kind]
-            data = mutated(files[draws.integers(len(files))], draws, files[draws.integers(len(files))])
+            data = mutated(
+                files[draws.integers(len(files))], draws, files[draws.integers(len(files))]
+            )
             path = root / f"case{case % 7}{'.gz' if draws.integers(8) == 0 else ''}"
             path.write_bytes(data)
             began = time.perf_counter()

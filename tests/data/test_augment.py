@@ -11,7 +11,8 @@ import scipy.special
 from data_settings import settings
 
 from resnet_jax import UserError, data
-from resnet_jax.data import augment, geometry, mixing, transforms
+from resnet_jax.data.augment.pipeline import mixing, pipeline, transforms
+from resnet_jax.data.images import geometry
 
 KEYS = [jax.random.key(i) for i in range(40)]
 
@@ -74,14 +75,18 @@ def test_pad_and_crop_cuts_every_window_of_the_padded_image():
     padded[2:-2, 2:-2] = image
     windows = {padded[y : y + 6, x : x + 6].tobytes(): (y, x) for y in range(5) for x in range(5)}
     crop = jax.jit(jax.vmap(lambda key: transforms.pad_and_crop(key, image, pixels)))
-    found = {windows[np.asarray(result).tobytes()] for result in crop(jax.random.split(KEYS[0], 400))}
+    found = {
+        windows[np.asarray(result).tobytes()] for result in crop(jax.random.split(KEYS[0], 400))
+    }
     assert len(found) == 25
 
 
 @pytest.mark.parametrize("fill", ["zero", "noise"])
 def test_erasing_overwrites_one_rectangle_of_legal_size(fill):
     image = np.ones((32, 32, 3), np.float32) * 7
-    erase = jax.jit(lambda key: transforms.random_erasing(key, image, 1.0, (0.1, 0.3), (0.5, 2.0), fill))
+    erase = jax.jit(
+        lambda key: transforms.random_erasing(key, image, 1.0, (0.1, 0.3), (0.5, 2.0), fill)
+    )
     for key in KEYS:
         changed = (np.asarray(erase(key)) != image).all(-1)
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
@@ -99,7 +104,9 @@ def test_erasing_overwrites_one_rectangle_of_legal_size(fill):
 def test_erasing_happens_as_often_as_asked():
     image = np.ones((16, 16, 1), np.float32)
     erase = jax.jit(
-        jax.vmap(lambda k: transforms.random_erasing(k, image, 0.25, (0.1, 0.3), (0.5, 2.0), "zero"))
+        jax.vmap(
+            lambda k: transforms.random_erasing(k, image, 0.25, (0.1, 0.3), (0.5, 2.0), "zero")
+        )
     )
     share = np.mean([(x != 1).any() for x in np.asarray(erase(jax.random.split(KEYS[1], 2000)))])
     assert abs(share - 0.25) < 0.03
@@ -141,9 +148,14 @@ def test_mixing_equals_a_plain_loop(cuts):
 
 
 def test_mixup_shares_follow_their_beta_distribution():
-    images, targets = np.zeros((4000, 1, 1, 1), np.float32), np.tile(np.eye(2, dtype=np.float32), (2000, 1))
+    images, targets = (
+        np.zeros((4000, 1, 1, 1), np.float32),
+        np.tile(np.eye(2, dtype=np.float32), (2000, 1)),
+    )
     keys = jax.random.split(KEYS[3], 4000)
-    mix = jax.jit(lambda: mixing.mix(keys, images, targets, np.ones(4000, bool), 0.4, 0.0, 1.0, 0.5)[1])
+    mix = jax.jit(
+        lambda: mixing.mix(keys, images, targets, np.ones(4000, bool), 0.4, 0.0, 1.0, 0.5)[1]
+    )
     kept = np.asarray(mix())[np.arange(4000), np.arange(4000) % 2]
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
     assert abs(kept.mean() - 0.5) < 0.02
@@ -154,10 +166,13 @@ def test_mixup_shares_follow_their_beta_distribution():
 def test_a_symmetric_beta_has_its_distribution(alpha):
     count = 100_000
     draws = jax.random.uniform(KEYS[5], (2, count), np.float32)
-    found = np.sort(np.asarray(jax.jit(mixing.symmetric_beta)(*draws, np.float32(alpha)), np.float64))
+    found = np.sort(
+        np.asarray(jax.jit(mixing.symmetric_beta)(*draws, np.float32(alpha)), np.float64)
+    )
     assert found[0] >= 0
     assert found[-1] <= 1
-    # Away from the ends, where float32 rounds small alphas' draws to 0 and 1; Kolmogorov and Smirnov at 1 in 1,000.
+    # Away from the ends, where float32 rounds small alphas' draws to 0 and 1; Kolmogorov and
+    # Smirnov at 1 in 1,000.
     grid = np.linspace(0.001, 0.999, 999)
     share = np.searchsorted(found, grid) / count
     assert abs(share - scipy.special.betainc(alpha, alpha, grid)).max() < 1.95 / count**0.5
@@ -211,7 +226,9 @@ def test_half_precision_rounds_images_and_never_targets():
     # Twice a bfloat16's rounding error: normalising and blending round once each.
     assert abs(images.astype(jnp.float32) - exact).max() <= abs(exact).max() * 2**-7
     halves = jnp.eye(8, dtype=jnp.bfloat16)
-    mixed = mixing.mix(jax.random.split(KEYS[4], 8), exact, halves, np.ones(8, bool), 1.0, 0.0, 1.0, 0.5)[1]
+    mixed = mixing.mix(
+        jax.random.split(KEYS[4], 8), exact, halves, np.ones(8, bool), 1.0, 0.0, 1.0, 0.5
+    )[1]
     assert abs(np.asarray(mixed, np.float64).sum(1) - 1).max() < 1e-6
     assert mixed.dtype == jnp.float32
 
@@ -223,7 +240,9 @@ def test_moments_of_another_number_of_channels_are_refused():
 
 
 def test_random_crops_are_legal_and_cover_the_image():
-    crops = [geometry.random_crop(30, 50, (0.2, 0.6), (0.75, 4 / 3), 0, 1, index) for index in range(400)]
+    crops = [
+        geometry.random_crop(30, 50, (0.2, 0.6), (0.75, 4 / 3), 0, 1, index) for index in range(400)
+    ]
     for top, left, height, width in crops:
         assert top >= 0
         assert left >= 0
@@ -241,13 +260,15 @@ def test_random_crops_are_legal_and_cover_the_image():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 9)])
 def test_random_crops_of_odd_shapes_stay_inside(shape):
     for index in range(50):
-        top, left, height, width = geometry.random_crop(*shape, (0.08, 1.0), (0.75, 4 / 3), 0, 0, index)
+        top, left, height, width = geometry.random_crop(
+            *shape, (0.08, 1.0), (0.75, 4 / 3), 0, 0, index
+        )
         assert 0 <= top < top + height <= shape[0]
         assert 0 <= left < left + width <= shape[1]
 
 
 def test_keys_differ_between_examples_and_epochs():
-    keys = augment.example_keys(7, jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1]))
+    keys = pipeline.example_keys(7, jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1]))
     assert len({tuple(row) for row in jax.random.key_data(keys).tolist()}) == 4
 
 

@@ -1,4 +1,6 @@
-"""Decoding: every kind of file comes out as RGB, as torchvision would show it, and broken ones are named."""
+"""Decoding: every kind of file comes out as RGB, as torchvision would show it, and broken ones are
+named.
+"""
 
 import functools
 import io
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data import decode, geometry, jpeg, resize
+from resnet_jax.data.images import decode, geometry, jpeg, resize
 
 
 def photograph(height=375, width=500, seed=0):
@@ -19,7 +21,11 @@ def torchvision_reference(encoded, size, share):
     """Resize, then crop, by torchvision's arithmetic, with Pillow."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     short, (width, height) = round(size / share), image.size
-    wide = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    wide = (
+        (short, int(short * height / width))
+        if width <= height
+        else (int(short * width / height), short)
+    )
     resized = image.resize(wide, Image.Resampling.BILINEAR)
     left, top = round((wide[0] - size) / 2.0), round((wide[1] - size) / 2.0)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
@@ -45,7 +51,9 @@ def evaluated(encoded, size=224, share=0.875):
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_evaluation_shows_what_torchvision_shows(shape, size, mean, tail, seed):
     encoded = fabricate.jpeg(seed, *shape, quality=95)
-    difference = np.abs(evaluated(encoded, size).astype(int) - torchvision_reference(encoded, size, 0.875))
+    difference = np.abs(
+        evaluated(encoded, size).astype(int) - torchvision_reference(encoded, size, 0.875)
+    )
     assert difference.mean() <= mean
     assert np.percentile(difference, 99) <= tail
 
@@ -61,14 +69,20 @@ def test_both_resizers_agree_to_one_level(box, channels, monkeypatch):
     assert np.abs(fast.astype(int) - slow).max() <= 1
 
 
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}])
-@pytest.mark.parametrize("box", [(0, 0, 60, 70), (100, 30, 144, 300), (300, 400, 75, 100), (0, 0, 375, 500)])
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}]
+)
+@pytest.mark.parametrize(
+    "box", [(0, 0, 60, 70), (100, 30, 144, 300), (300, 400, 75, 100), (0, 0, 375, 500)]
+)
 def test_a_partial_decode_equals_a_whole_one(options, box):
     encoded = fabricate.encoded(photograph(), "JPEG", quality=90, **options)
     got = decode.part(encoded, 64, lambda *_: box, "here", finest=99)
     image = Image.open(io.BytesIO(encoded))
     top, left, height, width = box
-    expected = image.resize((64, 64), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
+    expected = image.resize(
+        (64, 64), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height)
+    )
     assert np.abs(got.astype(int) - np.asarray(expected)).max() <= 1
 
 
@@ -76,7 +90,9 @@ def test_a_partial_decode_equals_a_whole_one(options, box):
 def test_repeated_chroma_stays_near_interpolated(seed):
     encoded = fabricate.jpeg(seed, 375, 500, 95)
     smooth, repeated = (
-        decode.part(encoded, 224, lambda *_: (50, 60, 250, 300), "here", smooth_chroma=smooth).astype(int)
+        decode.part(
+            encoded, 224, lambda *_: (50, 60, 250, 300), "here", smooth_chroma=smooth
+        ).astype(int)
         for smooth in (True, False)
     )
     assert 0 < np.abs(smooth - repeated).mean() < 2
@@ -122,7 +138,10 @@ def kinds():
         "grey jpeg": (saved(image.convert("L"), "JPEG", quality=95), grey),
         "grey png": (saved(image.convert("L"), "PNG"), grey),
         "cmyk": (saved(image.convert("CMYK"), "JPEG", quality=95), pixels),
-        "palette": (saved(image.quantize(256), "PNG"), np.asarray(image.quantize(256).convert("RGB"))),
+        "palette": (
+            saved(image.quantize(256), "PNG"),
+            np.asarray(image.quantize(256).convert("RGB")),
+        ),
         "alpha": (saved(image.convert("RGBA"), "PNG"), pixels),
         "16 bit": (saved(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"), grey),
         "one bit": (saved(image.convert("1"), "PNG"), np.asarray(image.convert("1").convert("L"))),

@@ -1,4 +1,6 @@
-"""Sources in directories: folder trees, CIFAR's files, TFRecord shards, prepared shards, ImageNet's tars."""
+"""Sources in directories: folder trees, CIFAR's files, TFRecord shards, prepared shards, ImageNet's
+tars.
+"""
 
 import io
 import json
@@ -17,8 +19,8 @@ from PIL import Image
 
 from resnet_jax import UserError, data
 from resnet_jax.commands import prepare as command
-from resnet_jax.data import tars, tfrecord
 from resnet_jax.data.prepare import prepare
+from resnet_jax.data.sources import tars, tfrecord
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,9 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def opened(train=True, **changes):
-    config = settings(**{name: str(value) if name == "dir" else value for name, value in changes.items()})
+    config = settings(
+        **{name: str(value) if name == "dir" else value for name, value in changes.items()}
+    )
     data.check(config)
     return data.open_source(config, train, 0)
 
@@ -85,14 +89,20 @@ def test_a_single_folder_is_divided_the_same_way_everywhere(tmp_path):
 
 
 def test_wordnet_ids_become_names(tmp_path):
-    fabricate.folder_tree(tmp_path / "t", {"train": {"n01440764": images(0, 1), "n02012849": images(1, 1)}})
+    fabricate.folder_tree(
+        tmp_path / "t", {"train": {"n01440764": images(0, 1), "n02012849": images(1, 1)}}
+    )
     assert opened(name="folder", dir=tmp_path / "t").classes == ("tench", "crane (bird)")
 
 
 def test_imagenets_names_are_in_the_order_of_its_labels(tmp_path):
     fabricate.imagenet(tmp_path / "d", train=2, validation=2)
     classes = opened(name="imagenet2012", dir=tmp_path / "d").classes
-    assert (classes[0], classes[207], classes[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert (classes[0], classes[207], classes[999]) == (
+        "tench",
+        "golden retriever",
+        "toilet tissue",
+    )
     assert len(set(classes)) == 1000
 
 
@@ -133,7 +143,8 @@ def test_a_part_of_a_folder_that_lacks_whole_classes_is_not_trained_on(tree, par
 def test_the_remedy_for_a_folder_without_an_evaluation_split_holds_out_of_each_class(tree):
     (tree / "val").rename(tree / "other")
     train, val = (
-        opened(train, name="folder", dir=tree / "train", eval_fraction=0.5) for train in (True, False)
+        opened(train, name="folder", dir=tree / "train", eval_fraction=0.5)
+        for train in (True, False)
     )
     assert set(train.labels) == set(val.labels) == {0, 1}
 
@@ -207,7 +218,10 @@ def test_the_index_of_a_tfrecord_file_is_kept_and_renewed(tmp_path, monkeypatch)
         (lambda whole: whole[:-20], "record 2: the file is cut off"),
         (lambda whole: whole[:5], "record 0: the file is cut off"),
         (lambda whole: b"\x01" + whole[1:], "record 0: no TFRecord header"),
-        (lambda whole: whole + struct.pack("<Q", 2**63) + whole[:4], "record 3: no TFRecord header"),
+        (
+            lambda whole: whole + struct.pack("<Q", 2**63) + whole[:4],
+            "record 3: no TFRecord header",
+        ),
     ],
 )
 def test_a_damaged_tfrecord_file_is_refused(tmp_path, damage, message):
@@ -244,7 +258,9 @@ def test_a_shard_with_fewer_records_than_stated_is_refused(tmp_path):
 
 
 def prepared(tree, output, **options):
-    sources = {split: opened(split == "train", name="folder", dir=tree) for split in ("train", "val")}
+    sources = {
+        split: opened(split == "train", name="folder", dir=tree) for split in ("train", "val")
+    }
     return prepare(sources, output, shard_examples=3, **options)
 
 
@@ -290,7 +306,9 @@ def test_preparing_goes_on_where_it_stopped(tree, tmp_path):
     assert 1 <= len(finished) < 4
     assert not list((tmp_path / "out").glob("*.unfinished"))
     prepared(tree, tmp_path / "out")
-    assert content(opened(name="shards", dir=tmp_path / "out")) == content(opened(name="folder", dir=tree))
+    assert content(opened(name="shards", dir=tmp_path / "out")) == content(
+        opened(name="folder", dir=tree)
+    )
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
 
 
@@ -327,7 +345,9 @@ def test_another_held_out_share_is_not_mixed_in(tmp_path):
 
 @pytest.mark.parametrize("splits", [("train[:50%]", "train[50%:]"), ("val", "validation")])
 def test_one_split_is_not_prepared_twice(tree, tmp_path, splits):
-    with pytest.raises(UserError, match=rf"--splits={re.escape(','.join(splits))}: takes '.*' twice"):
+    with pytest.raises(
+        UserError, match=rf"--splits={re.escape(','.join(splits))}: takes '.*' twice"
+    ):
         command.prepare("folder", str(tree), str(tmp_path / "out"), splits=splits)
     assert not (tmp_path / "out").exists()
 
@@ -336,7 +356,10 @@ def test_one_split_is_not_prepared_twice(tree, tmp_path, splits):
     ("changes", "message"),
     [
         ({"data_dir": "gs://bucket/data"}, r"--data_dir = gs://bucket/data: .*mount the bucket"),
-        ({"name": "imagenet_tars", "data_dir": "gs://bucket/data"}, r"--data_dir = gs://bucket/data"),
+        (
+            {"name": "imagenet_tars", "data_dir": "gs://bucket/data"},
+            r"--data_dir = gs://bucket/data",
+        ),
         ({"output_dir": "s3://bucket/out"}, r"--output_dir = s3://bucket/out: .*mount the bucket"),
         ({"eval_fraction": 2.0}, r"--eval_fraction=2\.0: must be below 1"),
     ],
@@ -348,7 +371,9 @@ def test_the_command_names_the_flag_that_is_wrong(tree, changes, message):
 
 
 def test_a_bucket_is_no_directory_of_data():
-    with pytest.raises(UserError, match=r"config\.data\.dir = gs://bucket/data: .*mount the bucket"):
+    with pytest.raises(
+        UserError, match=r"config\.data\.dir = gs://bucket/data: .*mount the bucket"
+    ):
         data.check(settings(name="folder", dir="gs://bucket/data"))
 
 
@@ -380,7 +405,10 @@ def test_damaged_shards_are_refused(tree, tmp_path):
 def test_the_command_prepares_parts_of_a_tfds_set(tmp_path, capsys):
     fabricate.imagenet(tmp_path / "d", train=10, validation=4)
     command.prepare(
-        "imagenet2012", str(tmp_path / "d"), str(tmp_path / "o"), splits=("train[:50%]", "validation")
+        "imagenet2012",
+        str(tmp_path / "d"),
+        str(tmp_path / "o"),
+        splits=("train[:50%]", "validation"),
     )
     assert "5 train, 4 validation" in capsys.readouterr().out
     whole = content(opened(name="imagenet2012", dir=tmp_path / "d"))
@@ -417,7 +445,10 @@ def test_imagenets_tars_are_read_in_place(tmp_path, monkeypatch):
     assert content(train) == [(x, place) for place in range(3) for x in images(9 * place, 2)]
     assert content(val) == [(b"first", 7), (b"second", 5)]
     assert len(train.classes) == 1000
-    half, last = tars.open_split(config, "train[:50%]", True), tars.open_split(config, "val[-1:]", True)
+    half, last = (
+        tars.open_split(config, "train[:50%]", True),
+        tars.open_split(config, "val[-1:]", True),
+    )
     assert content(half) == content(train)[:3]
     assert content(last) == [(b"second", 5)]
     assert (half.split, last.split) == ("train[:50%]", "val[-1:]")
@@ -441,7 +472,9 @@ def test_one_source_order_gives_one_order_of_labels(tree, tmp_path):
     batches = []
     for fields in sources:
         config = settings(**{**fields, "dir": str(fields["dir"])}, image_size=24)
-        loader = data.Loader(data.open_source(config, True, 0), config, batch_size=5, seed=3, train=True)
+        loader = data.Loader(
+            data.open_source(config, True, 0), config, batch_size=5, seed=3, train=True
+        )
         batches.append([loader[number] for number in range(3)])
     for other in batches[1:]:
         for first, second in zip(batches[0], other, strict=True):
@@ -468,7 +501,10 @@ def test_threads_may_share_a_source(tree, tmp_path):
 def test_shards_of_a_part_that_lacks_whole_classes_remember_it(tree, tmp_path):
     command.prepare("folder", str(tree), str(tmp_path / "shards"), splits=["train[:50%]", "val"])
     config = settings(name="shards", dir=str(tmp_path / "shards"))
-    assert [data.open_source(config, train, 0).lacking_classes() for train in (True, False)] == [1, 0]
+    assert [data.open_source(config, train, 0).lacking_classes() for train in (True, False)] == [
+        1,
+        0,
+    ]
 
 
 def test_a_plan_that_was_cut_short_is_told(tree, tmp_path):
@@ -494,5 +530,7 @@ def test_a_tfds_set_with_variants_is_found_by_its_plain_name(tmp_path):
     fabricate.tfds_directory(tmp_path, examples, name="eurosat/rgb", classes=["a", "b"])
     assert len(opened(name="eurosat", dir=tmp_path)) == 1
     fabricate.tfds_directory(tmp_path, examples, name="eurosat/all", classes=["a", "b"])
-    with pytest.raises(UserError, match=r"several of it; name one, such as eurosat/all \(all, rgb\)"):
+    with pytest.raises(
+        UserError, match=r"several of it; name one, such as eurosat/all \(all, rgb\)"
+    ):
         opened(name="eurosat", dir=tmp_path)

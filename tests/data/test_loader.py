@@ -13,7 +13,8 @@ import pytest
 from data_settings import settings
 
 from resnet_jax import UserError, data
-from resnet_jax.data import decode, geometry, order
+from resnet_jax.data import shuffle
+from resnet_jax.data.images import decode, geometry
 from resnet_jax.data.loader import Loader
 
 FROZEN = [2, 4, 6, 7, 0, 8, 1, 3, 5, 9]
@@ -21,7 +22,14 @@ FROZEN_IMAGENET = [204605, 666122, 1084307]
 
 
 def loader(
-    train=True, batch_size=32, seed=0, process_index=0, process_count=1, pad_to=1, say=None, **changes
+    train=True,
+    batch_size=32,
+    seed=0,
+    process_index=0,
+    process_count=1,
+    pad_to=1,
+    say=None,
+    **changes,
 ):
     config = settings(**changes)
     return data.Loader(
@@ -46,25 +54,31 @@ def imagenet(tmp_path_factory):
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 10, 97, 100, 1000, 12345])
 def test_an_epoch_is_a_permutation(length):
-    whole = order.permuted(np.arange(length), length, seed=3, epoch=5)
+    whole = shuffle.permuted(np.arange(length), length, seed=3, epoch=5)
     assert np.array_equal(np.sort(whole), np.arange(length))
     some = np.arange(0, length, 3)
-    assert np.array_equal(order.permuted(some, length, seed=3, epoch=5), whole[some])
+    assert np.array_equal(shuffle.permuted(some, length, seed=3, epoch=5), whole[some])
 
 
 def test_the_order_is_frozen():
-    assert order.permuted(np.arange(10), 10, seed=0, epoch=0).tolist() == FROZEN
-    assert order.permuted(np.arange(3), 1_281_167, seed=1, epoch=89).tolist() == FROZEN_IMAGENET
+    assert shuffle.permuted(np.arange(10), 10, seed=0, epoch=0).tolist() == FROZEN
+    assert shuffle.permuted(np.arange(3), 1_281_167, seed=1, epoch=89).tolist() == FROZEN_IMAGENET
 
 
 def test_places_are_uniform_and_neighbours_part():
     runs = np.array(
-        [order.permuted(np.arange(10), 10, seed, epoch) for seed in range(40) for epoch in range(100)]
+        [
+            shuffle.permuted(np.arange(10), 10, seed, epoch)
+            for seed in range(40)
+            for epoch in range(100)
+        ]
     )
-    counts = np.array([[np.sum(runs[:, place] == value) for value in range(10)] for place in range(10)])
+    counts = np.array(
+        [[np.sum(runs[:, place] == value) for value in range(10)] for place in range(10)]
+    )
     # Chi-square with 81 degrees of freedom: 130 is passed by chance less than once in 2,000.
     assert ((counts - 400) ** 2 / 400).sum() < 130
-    big = order.permuted(np.arange(100_000), 100_000, 0, 0)
+    big = shuffle.permuted(np.arange(100_000), 100_000, 0, 0)
     assert abs(np.corrcoef(big[:-1], big[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(big, np.arange(100_000))[0, 1]) < 0.02
 
@@ -117,7 +131,10 @@ def test_processes_share_a_batch(imagenet, train):
 
 
 def test_encoded_batches_repeat_exactly(imagenet):
-    first, second = loader(True, 8, num_threads=1, **imagenet), loader(True, 8, num_threads=3, **imagenet)
+    first, second = (
+        loader(True, 8, num_threads=1, **imagenet),
+        loader(True, 8, num_threads=3, **imagenet),
+    )
     for number in (0, 2, 3, 7):
         for name, value in first[number].items():
             assert np.array_equal(value, second[number][name]), (number, name)
@@ -137,7 +154,7 @@ def test_a_batch_is_begun_while_another_ends(imagenet, monkeypatch):
         return np.full(self.image_shape, place, np.uint8)
 
     monkeypatch.setattr(Loader, "_transformed", made)
-    with data.Feed(batches, 0, 2, lambda batch: batch) as feed:
+    with data.Prefetcher(batches, 0, 2, lambda batch: batch) as feed:
         found = [batch for _, batch in feed]
     assert waited == [True]
     for epoch, batch in enumerate(found):
@@ -164,12 +181,16 @@ def test_an_example_is_cropped_anew_each_epoch(imagenet):
 
 
 def test_a_split_smaller_than_the_batch_names_both_numbers():
-    with pytest.raises(UserError, match=r"config.batch_size = 2000: more than the 1442 training examples"):
+    with pytest.raises(
+        UserError, match=r"config.batch_size = 2000: more than the 1442 training examples"
+    ):
         loader(batch_size=2000)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(UserError, match=r"config.batch_size = 9: must be divisible by the 2 processes"):
+    with pytest.raises(
+        UserError, match=r"config.batch_size = 9: must be divisible by the 2 processes"
+    ):
         loader(batch_size=9, process_count=2)
     with pytest.raises(UserError, match=r"config.batch_size = 9: must be even"):
         loader(batch_size=9, mixup=0.2)
@@ -209,7 +230,7 @@ def test_each_skipped_image_is_told_of_once(tmp_path):
 
 def test_a_feed_yields_the_batches_in_order():
     batches = loader(batch_size=64)
-    with data.Feed(batches, 3, 9, lambda batch: batch["index"]) as feed:
+    with data.Prefetcher(batches, 3, 9, lambda batch: batch["index"]) as feed:
         found = list(feed)
     assert [number for number, _ in found] == list(range(3, 9))
     assert all(np.array_equal(index, batches[number]["index"]) for number, index in found)
@@ -221,14 +242,14 @@ def test_a_feed_raises_what_its_thread_raised():
         raise OSError("device lost")
 
     began = time.perf_counter()
-    with data.Feed(loader(), 0, 9, put) as feed, pytest.raises(OSError, match="device lost"):
+    with data.Prefetcher(loader(), 0, 9, put) as feed, pytest.raises(OSError, match="device lost"):
         next(iter(feed))
     assert time.perf_counter() - began < 1
 
 
 def test_a_feed_works_ahead_but_not_further():
     made = []
-    feed = data.Feed(loader(), 0, 40, lambda batch: made.append(1), prefetch=3)
+    feed = data.Prefetcher(loader(), 0, 40, lambda batch: made.append(1), prefetch=3)
     time.sleep(0.3)
     assert len(made) == 4
     feed.close()
@@ -246,7 +267,7 @@ def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monk
 
     monkeypatch.setattr(Loader, "_transformed", crawl)
     before = threading.active_count()
-    feed = data.Feed(slow, 0, 100, lambda batch: batch)
+    feed = data.Prefetcher(slow, 0, 100, lambda batch: batch)
     decoding.wait()
     began = time.perf_counter()
     feed.close()
@@ -276,14 +297,18 @@ def test_a_broken_run_sees_what_an_undisturbed_one_sees(imagenet, processes):
             )
             for process in range(processes)
         ]
-        feeds = [data.Feed(share, start, stop, lambda batch: batch) for share in shares]
+        feeds = [data.Prefetcher(share, start, stop, lambda batch: batch) for share in shares]
         for parts in zip(*feeds, strict=True):
-            whole = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+            whole = {
+                name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]
+            }
             yield whole["index"].tolist(), np.asarray(augment(whole)[0])
 
     undisturbed = list(run(0, 7))
     for broken in (1, 3, 5):
-        for (index, images), (again, same) in zip(undisturbed[broken:], run(broken, 7), strict=True):
+        for (index, images), (again, same) in zip(
+            undisturbed[broken:], run(broken, 7), strict=True
+        ):
             assert index == again
             assert np.array_equal(images, same)
 
@@ -325,7 +350,7 @@ def test_images_too_many_to_keep_resized_are_resized_batch_by_batch(monkeypatch)
 
 
 def test_grey_encoded_images_of_one_size_are_cropped_grey(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnet_jax.data.tfds.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("resnet_jax.data.sources.tfds.IN_MEMORY_BYTES", 100)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
     examples = [(fabricate.encoded(image, "PNG"), label % 3) for label, image in enumerate(pixels)]
     fabricate.tfds_directory(
@@ -343,6 +368,6 @@ def test_a_large_set_of_one_image_size_is_streamed(tmp_path, monkeypatch):
     fabricate.tfds_directory(
         tmp_path, {"train": examples}, name="x", classes=["a", "b", "c"], shape=(6, 7, 3)
     )
-    monkeypatch.setattr("resnet_jax.data.tfds.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("resnet_jax.data.sources.tfds.IN_MEMORY_BYTES", 100)
     batch = loader(True, 5, name="x", dir=str(tmp_path))[0]
     assert np.array_equal(batch["image"], pixels[batch["index"]])

@@ -24,7 +24,8 @@ def test_digits_are_scikit_learns():
 
     reference = load_digits()
     pairs = {
-        (image.tobytes(), label) for image, label in zip(reference.images, reference.target, strict=True)
+        (image.tobytes(), label)
+        for image, label in zip(reference.images, reference.target, strict=True)
     }
     sources = [opened(train) for train in (True, False)]
     ours = {
@@ -41,10 +42,18 @@ def test_digits_are_scikit_learns():
 
 def test_idx_reads_packed_and_plain(tmp_path):
     fabricate.idx_directory(tmp_path, train=40, test=15, size=8)
-    train, test = opened(True, name="idx", dir=str(tmp_path)), opened(False, name="idx", dir=str(tmp_path))
+    train, test = (
+        opened(True, name="idx", dir=str(tmp_path)),
+        opened(False, name="idx", dir=str(tmp_path)),
+    )
     expected = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
     assert np.array_equal(train.images[..., 0], expected)
-    assert (train.split, test.split, len(test), train.image_shape) == ("train", "test", 15, (8, 8, 1))
+    assert (train.split, test.split, len(test), train.image_shape) == (
+        "train",
+        "test",
+        15,
+        (8, 8, 1),
+    )
     assert train.classes == tuple("0123456789")
     mean, std = test.moments()
     assert mean == pytest.approx([expected.mean() / 255], rel=1e-12)
@@ -105,13 +114,23 @@ def test_idx_refuses_labels_that_are_no_classes(tmp_path):
 def test_tfds_reads_encoded_files_of_imagenet(tmp_path):
     fabricate.imagenet(tmp_path, train=11, validation=5)
     train = opened(True, name="imagenet2012", dir=str(tmp_path))
-    assert (len(train), train.split, train.image_shape, len(train.classes)) == (11, "train", None, 1000)
+    assert (len(train), train.split, train.image_shape, len(train.classes)) == (
+        11,
+        "train",
+        None,
+        1000,
+    )
     for place in range(11):
-        image, label = fabricate.jpeg(place, 40 + 3 * (place % 7), 60 + 5 * (place % 5)), 37 * place % 1000
+        image, label = (
+            fabricate.jpeg(place, 40 + 3 * (place % 7), 60 + 5 * (place % 5)),
+            37 * place % 1000,
+        )
         assert (train[place].image, train[place].label) == (image, label)
     assert opened(False, name="imagenet2012", dir=str(tmp_path)).split == "validation"
     assert len(opened(False, name="imagenet2012", dir=str(tmp_path / "imagenet2012"))) == 5
-    assert len(opened(False, name="imagenet2012", dir=str(tmp_path / "imagenet2012" / "5.1.0"))) == 5
+    assert (
+        len(opened(False, name="imagenet2012", dir=str(tmp_path / "imagenet2012" / "5.1.0"))) == 5
+    )
 
 
 def test_tfds_keeps_small_sets_in_memory(tmp_path):
@@ -137,11 +156,15 @@ def test_a_missing_shard_is_named(tmp_path):
 
 
 def test_tfds_absent_says_what_to_run(tmp_path):
-    with pytest.raises(UserError, match=r"no prepared TFDS data set 'cifar10'.*download_and_prepare"):
+    with pytest.raises(
+        UserError, match=r"no prepared TFDS data set 'cifar10'.*download_and_prepare"
+    ):
         opened(name="cifar10", dir=str(tmp_path))
 
 
-@pytest.mark.parametrize(("name", "hint"), [("digts", "'digits'"), ("imagenet201", "'imagenet2012'")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("digts", "'digits'"), ("imagenet201", "'imagenet2012'")]
+)
 def test_a_mistyped_name_gets_few_suggestions(name, hint):
     with pytest.raises(UserError, match=hint) as caught:
         opened(name=name)
@@ -188,12 +211,19 @@ def test_an_absent_split_says_which_exist(tmp_path):
 def test_synthetic_needs_no_disk_and_is_learnable():
     source = opened(name="synthetic", synthetic_train=500, synthetic_classes=5, image_size=16)
     evaluation = opened(
-        False, name="synthetic", synthetic_train=500, synthetic_eval=50, synthetic_classes=5, image_size=16
+        False,
+        name="synthetic",
+        synthetic_train=500,
+        synthetic_eval=50,
+        synthetic_classes=5,
+        image_size=16,
     )
     assert (len(source), len(evaluation), source.image_shape) == (500, 50, (16, 16, 3))
     images, labels = (
         np.array(x)
-        for x in zip(*[(e.image, e.label) for e in map(source.__getitem__, range(500))], strict=True)
+        for x in zip(
+            *[(e.image, e.label) for e in map(source.__getitem__, range(500))], strict=True
+        )
     )
     centres = np.array([images[labels == label].mean(0) for label in range(5)])
     for place in range(50):

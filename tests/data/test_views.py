@@ -11,7 +11,10 @@ from resnet_jax import data
 
 def loader(train=True, **changes):
     config = settings(**changes)
-    return data.Loader(data.open_source(config, train, 0), config, batch_size=10, seed=0, train=train), config
+    return (
+        data.Loader(data.open_source(config, train, 0), config, batch_size=10, seed=0, train=train),
+        config,
+    )
 
 
 def test_the_grid_shows_the_images_of_the_batch(tmp_path):
@@ -48,7 +51,10 @@ class Reading:
         (
             10.0,
             5800,
-            "60% of the time went into waiting for data: the data pipeline makes 610 images/s, the device ",
+            (
+                "60% of the time went into waiting for data: the data pipeline makes 610 images/s,"
+                " the device "
+            ),
         ),
         (61.0, 5800, None),
         (10.0, 0, None),
@@ -66,12 +72,16 @@ def test_slow_encoded_files_are_to_be_prepared_with_a_whole_command():
     line = data.diagnosis(Reading(), files, 5800, 10.0)
     command = line.partition("python launch.py ")[2].split()
     assert command[:2] == ["--mode=prepare", "--source=folder"]
-    assert {flag.partition("=")[0] for flag in command[2:]} == {"--data_dir", "--output_dir", "--short_side"}
+    assert {flag.partition("=")[0] for flag in command[2:]} == {
+        "--data_dir",
+        "--output_dir",
+        "--short_side",
+    }
 
 
 def test_a_feed_knows_its_own_speed():
     batches, _ = loader()
-    with data.Feed(batches, 0, 5, lambda batch: batch) as feed:
+    with data.Prefetcher(batches, 0, 5, lambda batch: batch) as feed:
         assert len(list(feed)) == 5
         assert feed.made == 50
         assert feed.busy > 0

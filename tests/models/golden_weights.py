@@ -1,4 +1,6 @@
-"""Weights, statistics and images that any machine makes again from names alone, for comparison with PyTorch."""
+"""Weights, statistics and images that any machine makes again from names alone, for comparison with
+PyTorch.
+"""
 
 import hashlib
 import zlib
@@ -10,8 +12,12 @@ CLASSES = 10
 
 
 def fill(shapes):
-    """Returns a state dictionary for key -> shape: random weights, BatchNorm statistics far from their defaults."""
-    return {key: _values(key, tuple(shape)) for key, shape in shapes.items() if "num_batches" not in key}
+    """Returns a state dictionary for key -> shape: random weights, BatchNorm statistics far from
+    their defaults.
+    """
+    return {
+        key: _values(key, tuple(shape)) for key, shape in shapes.items() if "num_batches" not in key
+    }
 
 
 def images(size):

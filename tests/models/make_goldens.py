@@ -1,4 +1,5 @@
-"""Makes goldens.json again: what torchvision's and timm's own networks name their arrays and compute.
+"""Makes goldens.json again: what torchvision's and timm's own networks name their arrays and
+compute.
 
 pip install torch torchvision timm
 python tests/models/make_goldens.py
@@ -14,7 +15,14 @@ import torchvision
 from golden_weights import CLASSES, SIZES, digest, fill, images
 
 LOGITS = {
-    "torchvision": ("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "wide_resnet50_2"),
+    "torchvision": (
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+    ),
     "timm": ("resnetv2_50", "resnet50d"),
 }
 KEYS = {
@@ -38,9 +46,13 @@ def shapes(network):
 def logits(library, name):
     network = build(library, name, CLASSES)
     weights = fill(shapes(network))
-    network.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()}, strict=False)
+    network.load_state_dict(
+        {key: torch.from_numpy(value) for key, value in weights.items()}, strict=False
+    )
     network.eval()
-    outputs = [network(torch.from_numpy(images(size).transpose(0, 3, 1, 2).copy())) for size in SIZES]
+    outputs = [
+        network(torch.from_numpy(images(size).transpose(0, 3, 1, 2).copy())) for size in SIZES
+    ]
     return [np.asarray(output[0], np.float64).round(6).tolist() for output in outputs]
 
 
@@ -57,7 +69,9 @@ def main():
             for name in names
         },
         "resnet18": shapes(build("torchvision", "resnet18", 1000)),
-        "logits": {name: logits(library, name) for library, names in LOGITS.items() for name in names},
+        "logits": {
+            name: logits(library, name) for library, names in LOGITS.items() for name in names
+        },
     }
     text = json.dumps(goldens, indent=1)
     Path(__file__).with_name("goldens.json").write_text(text + "\n")

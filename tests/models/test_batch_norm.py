@@ -11,8 +11,8 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.batch_statistics import batch_normalize
 from resnet_jax.models.layers import BatchNorm
+from resnet_jax.ops.batch_norm import batch_normalize
 
 
 def images(shape=(8, 5, 6, 3), mean=0.0, seed=0):
@@ -73,7 +73,9 @@ def test_axis_name_gives_a_mapped_batch_the_statistics_of_the_whole():
     np.testing.assert_allclose(parts.reshape(x.shape), whole, atol=1e-6)
     for name in ("mean", "var"):
         for shard in state["batch_stats"][name]:
-            np.testing.assert_allclose(shard, whole_state["batch_stats"][name], rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(
+                shard, whole_state["batch_stats"][name], rtol=1e-6, atol=1e-7
+            )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Residual blocks: identity at the start, gradients everywhere, shortcuts A to D, dropped branches."""
+"""Residual blocks: identity at the start, gradients everywhere, shortcuts A to D, dropped
+branches.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +102,9 @@ def test_average_pool_at_an_odd_edge_averages_the_pixels_there_are():
 )
 def test_projections_are_where_the_option_puts_them(shortcut, names):
     model = ResNet(stage_sizes=(1, 2), block="basic", width=8, stem="small", shortcut=shortcut)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False))
+    shapes = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    )
     found = {
         f"{block}/{layer}"
         for block, layers in shapes["params"].items()
@@ -143,4 +147,6 @@ def test_group_norm_is_the_definition():
     y = norm.apply(norm.init(jax.random.key(0), x, train=False), x, train=True)
     grouped = x.reshape(2, 4, 5, 3, 2)
     mean, var = grouped.mean((1, 2, 4), keepdims=True), grouped.var((1, 2, 4), keepdims=True)
-    np.testing.assert_allclose(y, ((grouped - mean) / np.sqrt(var + 1e-5)).reshape(x.shape), atol=1e-5)
+    np.testing.assert_allclose(
+        y, ((grouped - mean) / np.sqrt(var + 1e-5)).reshape(x.shape), atol=1e-5
+    )

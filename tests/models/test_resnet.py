@@ -43,9 +43,23 @@ def test_published_parameter_counts(name, count):
 
 def test_parameters_are_named_as_in_torchvision():
     _, variables = abstract(tiny())
-    names = {"/".join(key.key for key in path) for path, _ in jax.tree.leaves_with_path(variables["params"])}
-    assert {"conv1/kernel", "bn1/scale", "bn1/bias", "layer1_0/conv2/kernel", "fc/kernel", "fc/bias"} <= names
-    assert {"layer2_0/downsample_0/kernel", "layer2_0/downsample_1/scale", "layer2_1/bn2/bias"} <= names
+    names = {
+        "/".join(key.key for key in path)
+        for path, _ in jax.tree.leaves_with_path(variables["params"])
+    }
+    assert {
+        "conv1/kernel",
+        "bn1/scale",
+        "bn1/bias",
+        "layer1_0/conv2/kernel",
+        "fc/kernel",
+        "fc/bias",
+    } <= names
+    assert {
+        "layer2_0/downsample_0/kernel",
+        "layer2_0/downsample_1/scale",
+        "layer2_1/bn2/bias",
+    } <= names
     assert set(variables["batch_stats"]["layer2_0"]) == {"bn1", "bn2", "downsample_1"}
 
 
@@ -82,7 +96,8 @@ def test_features_are_as_announced(block, stem, version):
     info = model.feature_info()
     assert list(info) == ["stem", "stage1", "stage2"]
     expected = {
-        n: (2, -(-33 // stride), -(-40 // stride), channels) for n, (channels, stride) in info.items()
+        n: (2, -(-33 // stride), -(-40 // stride), channels)
+        for n, (channels, stride) in info.items()
     }
     assert {name: leaf.shape for name, leaf in maps.items()} == expected
 
@@ -101,7 +116,9 @@ def test_the_smallest_image_is_accepted_and_one_pixel_less_names_it():
     )
     assert shape.shape == (1, 2)
     with pytest.raises(UserError, match=r"images of 16x40: .* at least 17x17"):
-        jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 40, 3)), train=False))
+        jax.eval_shape(
+            lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 40, 3)), train=False)
+        )
 
 
 def test_unknown_names_suggest_the_nearest():

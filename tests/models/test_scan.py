@@ -1,4 +1,6 @@
-"""Equal blocks as a loop: the same parameter tree, outputs, statistics and gradients as one after the other."""
+"""Equal blocks as a loop: the same parameter tree, outputs, statistics and gradients as one after
+the other.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ from resnet_jax.models import ResNet
 
 @pytest.fixture(scope="module")
 def nets():
-    plain = ResNet(stage_sizes=(4, 3), block="basic", shortcut="A", width=8, stem="small", num_classes=3)
+    plain = ResNet(
+        stage_sizes=(4, 3), block="basic", shortcut="A", width=8, stem="small", num_classes=3
+    )
     scanned = plain.clone(scan_blocks=True)
     x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
     variables = jax.jit(lambda key: scanned.init(key, x, train=False))(jax.random.key(0))
@@ -63,7 +67,9 @@ def test_dropped_branches_differ_from_block_to_block(nets):
 def test_initialising_in_training_mode_moves_no_statistics(nets):
     plain, scanned, x, _ = nets
     expected, found = (
-        jax.jit(lambda key, model=model: model.init(key, x, train=True))(jax.random.key(0))["batch_stats"]
+        jax.jit(lambda key, model=model: model.init(key, x, train=True))(jax.random.key(0))[
+            "batch_stats"
+        ]
         for model in (plain, scanned)
     )
     for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):

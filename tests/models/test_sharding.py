@@ -21,7 +21,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def mesh():
-    return jax.make_mesh((DEVICES,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:DEVICES])
+    return jax.make_mesh(
+        (DEVICES,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:DEVICES]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,9 @@ def test_a_sharded_batch_under_jit_needs_all_reduces_only(mesh, setting, group):
     assert_close(step(replicated, sharded), step(variables, x))
     text = step.lower(replicated, sharded).compile().as_text()
     found = set(
-        re.findall(r"= \S+ (all-gather|all-to-all|collective-permute|reduce-scatter|all-reduce)", text)
+        re.findall(
+            r"= \S+ (all-gather|all-to-all|collective-permute|reduce-scatter|all-reduce)", text
+        )
     )
     assert found <= {"all-reduce"}
     assert "all-reduce" in text

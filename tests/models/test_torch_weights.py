@@ -1,4 +1,6 @@
-"""torchvision's and timm's weights in and out: the same keys, the same logits, and clear refusals."""
+"""torchvision's and timm's weights in and out: the same keys, the same logits, and clear
+refusals.
+"""
 
 import json
 import re
@@ -12,7 +14,7 @@ import pytest
 
 from resnet_jax import UserError, create_model, load_torch, save_torch
 from resnet_jax.models import ResNet
-from resnet_jax.models.torch_files import read_weights, write_weights
+from resnet_jax.models.interop.torch_files import read_weights, write_weights
 
 sys.path.insert(0, str(Path(__file__).parent))
 from golden_weights import CLASSES, SIZES, digest, fill, images
@@ -31,12 +33,16 @@ def zeros(model, channels=3):
 def saved_shapes(model, path):
     save_torch(zeros(model), path)
     header = path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")]
-    return {key: entry["shape"] for key, entry in json.loads(header).items() if key != "__metadata__"}
+    return {
+        key: entry["shape"] for key, entry in json.loads(header).items() if key != "__metadata__"
+    }
 
 
 def randomised(model, seed=0):
     draw = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape).astype(np.float32), zeros(model))
+    return jax.tree.map(
+        lambda leaf: draw.standard_normal(leaf.shape).astype(np.float32), zeros(model)
+    )
 
 
 @pytest.fixture
@@ -74,7 +80,13 @@ def test_logits_are_those_of_the_pytorch_network(name, file):
     [
         {},
         {"version": "v2", "stem": "deep", "shortcut": "D"},
-        {"se_ratio": 0.25, "stem": "deep", "stem_pool": "conv", "shortcut": "D", "block": "bottleneck"},
+        {
+            "se_ratio": 0.25,
+            "stem": "deep",
+            "stem_pool": "conv",
+            "shortcut": "D",
+            "block": "bottleneck",
+        },
         {"norm": "none", "conv_bias": True, "version": "v2"},
         {"norm": "group", "norm_channel_groups": 4, "shortcut": "C", "num_classes": 0},
     ],
@@ -93,7 +105,9 @@ def test_a_pth_file_round_trips_and_its_wrappers_are_taken_off(tmp_path):
     save_torch(variables, path)
     equal(load_torch(model, path), variables)
     state = torch.load(path, weights_only=True)
-    average = {f"module.{key}": value for key, value in state.items()} | {"n_averaged": torch.tensor(3)}
+    average = {f"module.{key}": value for key, value in state.items()} | {
+        "n_averaged": torch.tensor(3)
+    }
     other = {key: value * 2 for key, value in state.items()}
     for wrapped in (
         {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
@@ -201,7 +215,9 @@ def test_a_bad_file_is_named(tmp_path, suffix, damage, message):
     if damage == "empty":
         path.touch()
     elif damage == "foreign":
-        path.write_bytes(b"\x89PNG not weights at all, but long enough to hold a header of some kind")
+        path.write_bytes(
+            b"\x89PNG not weights at all, but long enough to hold a header of some kind"
+        )
     elif damage == "truncated":
         save_torch(randomised(ResNet(**TINY)), path)
         path.write_bytes(path.read_bytes()[:-2000])

@@ -1,15 +1,18 @@
-"""Every row of the table: parameters to the unit and multiply-adds, by the module, by arithmetic and as published."""
+"""Every row of the table: parameters to the unit and multiply-adds, by the module, by arithmetic
+and as published.
+"""
 
 import math
 
 import pytest
 
 from resnet_jax import UserError, create_model, list_models
+from resnet_jax.models.analysis.counting import count_params, trace
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.counting import count_params, trace
 from resnet_jax.models.zoo import ALIASES, FIELDS, VARIANTS
 
-# Parameters as torchvision 0.29.2, timm and pytorchcv publish them, or as sums over He et al. 2015, section 4.2.
+# Parameters as torchvision 0.29.2, timm and pytorchcv publish them, or as sums over He et al. 2015,
+# section 4.2.
 PUBLISHED_PARAMS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -35,7 +38,8 @@ PUBLISHED_PARAMS = {
     "wide_resnet28_10": 36_479_194,
 }
 
-# Billions of multiply-adds at 224 (torchvision's `_ops`; v1 in He et al. 2015, table 1, as 3.8, 7.6 and 11.3).
+# Billions of multiply-adds at 224 (torchvision's `_ops`; v1 in He et al. 2015, table 1, as 3.8, 7.6
+# and 11.3).
 PUBLISHED_GMACS = {
     "resnet18": 1.814,
     "resnet34": 3.664,
@@ -61,9 +65,20 @@ def total_macs(traced):
 
 
 def by_arithmetic(fields, image_size):
-    """Parameters and multiply-adds from the papers' tables alone, for a 3-channel image, without the module."""
-    get = {"block": "bottleneck", "version": "v1.5", "shortcut": "B", "stem": "imagenet", "width": 64}.get
-    value = {name: fields.get(name, get(name)) for name in ("block", "version", "shortcut", "stem", "width")}
+    """Parameters and multiply-adds from the papers' tables alone, for a 3-channel image, without
+    the module.
+    """
+    get = {
+        "block": "bottleneck",
+        "version": "v1.5",
+        "shortcut": "B",
+        "stem": "imagenet",
+        "width": 64,
+    }.get
+    value = {
+        name: fields.get(name, get(name))
+        for name in ("block", "version", "shortcut", "stem", "width")
+    }
     pre, basic = value["version"] == "v2", value["block"] == "basic"
     params = macs = 0
 
@@ -92,7 +107,8 @@ def by_arithmetic(fields, image_size):
         for number in range(blocks):
             before = side
             side //= 2 if stage and not number else 1
-            # A v2 block normalises its convolutions' inputs: in all as many values, but for the block's ends.
+            # A v2 block normalises its convolutions' inputs: in all as many values, but for the
+            # block's ends.
             params += 2 * (channels - out) if pre else 0
             if basic:
                 conv(3, channels, features, side)
@@ -141,13 +157,18 @@ def test_scanned_and_unrolled_nets_count_the_same():
 
 
 def test_a_basic_and_a_bottleneck_block_at_256_channels_have_the_papers_weights():
-    # He et al. 2015, figure 5 scaled to 256 channels: 2 * 9 * 256^2, and 256 * 64 + 9 * 64^2 + 64 * 256.
+    # He et al. 2015, figure 5 scaled to 256 channels: 2 * 9 * 256^2, and 256 * 64 + 9 * 64^2 + 64 *
+    # 256.
     import jax
 
     def weights(block):
-        shapes = jax.eval_shape(lambda: block.init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 256))))
+        shapes = jax.eval_shape(
+            lambda: block.init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 256)))
+        )
         return sum(
-            math.prod(layer["kernel"].shape) for layer in shapes["params"].values() if "kernel" in layer
+            math.prod(layer["kernel"].shape)
+            for layer in shapes["params"].values()
+            if "kernel" in layer
         )
 
     assert weights(BasicBlock(features=256)) == 1_179_648

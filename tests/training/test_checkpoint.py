@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from etils import epath
 
-from resnet_jax import parallel
+from resnet_jax.distributed.mesh import make_mesh, replicated
 from resnet_jax.errors import UserError
-from resnet_jax.training import seal
-from resnet_jax.training.checkpoint import Checkpoints, Notes
+from resnet_jax.training.checkpointing import checksums
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints, Notes
 
 
 def state(value=0.0, size=5):
-    sharding = parallel.replicated(parallel.make_mesh())
+    sharding = replicated(make_mesh())
     tree = {
         "params": {"kernel": jnp.full((size, 3), value, jnp.float32), "bias": jnp.arange(3.0)},
         "batch_stats": {},
@@ -53,7 +53,8 @@ def checkpoints(tmp_path, said):
 
 def largest_file(directory):
     return max(
-        (path for path in Path(directory).rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+        (path for path in Path(directory).rglob("*") if path.is_file()),
+        key=lambda p: p.stat().st_size,
     )
 
 
@@ -61,9 +62,9 @@ def test_a_checkpoint_is_the_state_at_saving_time_though_the_next_steps_overwrit
     checkpoints, monkeypatch
 ):
     """The commit is held back until the donated buffers have been written over many times."""
-    sharding = parallel.replicated(parallel.make_mesh())
-    go_on, sealing = threading.Event(), seal.seal
-    monkeypatch.setattr(seal, "seal", lambda directory: (go_on.wait(20), sealing(directory)))
+    sharding = replicated(make_mesh())
+    go_on, sealing = threading.Event(), checksums.seal
+    monkeypatch.setattr(checksums, "seal", lambda directory: (go_on.wait(20), sealing(directory)))
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=sharding)
     def step(tree):
@@ -87,8 +88,10 @@ def test_a_state_saved_on_eight_devices_is_restored_on_two_and_on_one(checkpoint
     checkpoints.save(saved, notes(3))
     checkpoints.wait()
     for count in (2, 1):
-        sharding = parallel.replicated(parallel.make_mesh(jax.devices()[:count]))
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), saved)  # noqa: B023
+        sharding = replicated(make_mesh(jax.devices()[:count]))
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), saved
+        )
         restored = checkpoints.restore(3, like)
         assert_same(restored, saved)
         assert restored["params"]["kernel"].sharding == sharding
@@ -109,7 +112,7 @@ def test_damage_is_noticed_and_the_one_before_is_used(checkpoints, said, harm):
         checkpoints.save(state(step), notes(step, 0.5))
     checkpoints.wait()
     newest = checkpoints.directory / "2"
-    victim = {"seal": newest / seal.SEAL, "notes": newest / "notes" / "metadata"}.get(
+    victim = {"seal": newest / checksums.SEAL, "notes": newest / "notes" / "metadata"}.get(
         harm, largest_file(newest / "state")
     )
     victim = Path(victim)
@@ -121,14 +124,14 @@ def test_damage_is_noticed_and_the_one_before_is_used(checkpoints, said, harm):
     else:
         content[len(content) // 2] ^= 64
         victim.write_bytes(content)
-    assert checkpoints.newest_sound() == 1
+    assert checkpoints.newest_intact() == 1
     assert len(said) == 1
     assert said[0].startswith("checkpoint 2 is damaged (")
     assert said[0].endswith("moved aside as 2.damaged")
     assert_same(checkpoints.restore(1, state()), state(1))
     checkpoints.save(state(2), notes(2))
     assert checkpoints.wait()
-    assert checkpoints.newest_sound() == 2
+    assert checkpoints.newest_intact() == 2
 
 
 def test_orbaxs_own_unsealed_files_are_not_needed_to_restore(checkpoints):
@@ -136,7 +139,7 @@ def test_orbaxs_own_unsealed_files_are_not_needed_to_restore(checkpoints):
     checkpoints.wait()
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
         (checkpoints.directory / "1" / name).write_bytes(b"\xff{")
-    assert checkpoints.newest_sound() == 1
+    assert checkpoints.newest_intact() == 1
     assert_same(checkpoints.restore(1, state()), state(1))
 
 
@@ -148,12 +151,12 @@ def test_saving_a_step_again_never_leaves_less_than_before(checkpoints, said, mo
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr(seal, "seal", full_disk)
+        patch.setattr(checksums, "seal", full_disk)
         checkpoints.save(state(8), notes(7, 0.5))
         assert not checkpoints.wait()
     assert "saving checkpoint 7" in said[0]
     assert "No space left on device" in said[0]
-    assert checkpoints.newest_sound() == 7
+    assert checkpoints.newest_intact() == 7
     assert_same(checkpoints.restore(7, state()), state(7))
     checkpoints.save(state(8), notes(7, 0.5))
     assert checkpoints.wait()
@@ -166,7 +169,7 @@ def test_a_process_killed_while_it_saves_a_step_again_leaves_the_old_one(checkpo
     checkpoints.wait()
     (checkpoints.directory / "7").rename(checkpoints.directory / "7.replaced")
     (checkpoints.directory / "7.orbax-checkpoint-tmp").mkdir()
-    assert checkpoints.newest_sound() == 7
+    assert checkpoints.newest_intact() == 7
     assert_same(checkpoints.restore(7, state()), state(7))
 
 
@@ -174,7 +177,7 @@ def test_a_process_killed_before_it_removes_the_old_one_leaves_no_remains(checkp
     checkpoints.save(state(7), notes(7))
     checkpoints.wait()
     shutil.copytree(checkpoints.directory / "7", checkpoints.directory / "7.replaced")
-    assert checkpoints.newest_sound() == 7
+    assert checkpoints.newest_intact() == 7
     checkpoints.save(state(8), notes(7))
     assert checkpoints.wait()
     assert [path.name for path in checkpoints.directory.iterdir()] == ["7"]
@@ -187,7 +190,7 @@ def test_a_damaged_successor_gives_way_to_what_it_replaced(checkpoints):
         checkpoints.wait()
     shutil.copytree(checkpoints.directory / "7", checkpoints.directory / "7.replaced")
     largest_file(checkpoints.directory / "7").write_bytes(b"damage")
-    assert checkpoints.newest_sound() == 7
+    assert checkpoints.newest_intact() == 7
     assert_same(checkpoints.restore(7, state()), state(7))
 
 
@@ -203,7 +206,7 @@ def test_a_failed_save_is_said_by_the_next_poll_and_retried_at_the_next_occasion
         raise PermissionError(13, os.strerror(13), str(directory))
 
     with monkeypatch.context() as patch:
-        patch.setattr(seal, "seal", refused)
+        patch.setattr(checksums, "seal", refused)
         checkpoints.save(state(2), notes(2))
         assert failed.wait(20)
         for _ in range(200):
@@ -235,7 +238,9 @@ def small_disk(tmp_path):
     place.mkdir()
     if (
         os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=False).returncode
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=False
+        ).returncode
     ):
         pytest.skip("cannot mount a small tmpfs here")
     yield place
@@ -257,7 +262,7 @@ def test_a_full_disk_costs_that_save_and_nothing_else(small_disk, said):
     filler.unlink()
     checkpoints.save(state(3), notes(3))
     assert checkpoints.wait()
-    assert checkpoints.newest_sound() == 3
+    assert checkpoints.newest_intact() == 3
     checkpoints.close()
 
 
@@ -276,10 +281,10 @@ def test_another_architecture_is_told_array_by_array(checkpoints):
 
 def test_the_seal_names_every_file_with_its_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    seal.seal(tmp_path)
+    checksums.seal(tmp_path)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert json.loads((tmp_path / seal.SEAL).read_text()) == {"a": digest}
-    assert seal.fault(tmp_path) is None
+    assert json.loads((tmp_path / checksums.SEAL).read_text()) == {"a": digest}
+    assert checksums.fault(tmp_path) is None
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
@@ -291,11 +296,11 @@ def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
     (tmp_path / "array").write_text("content")
-    seal.seal(epath.Path(tmp_path))
+    checksums.seal(epath.Path(tmp_path))
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(seal, "_digest", refuse)
+    monkeypatch.setattr(checksums, "_digest", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
-        seal.fault(epath.Path(tmp_path))
+        checksums.fault(epath.Path(tmp_path))

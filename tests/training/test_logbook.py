@@ -5,9 +5,9 @@ import errno
 import event_files
 import pytest
 
-from resnet_jax.training import logbook
-from resnet_jax.training.events import Board
-from resnet_jax.training.logbook import Logbook
+from resnet_jax.training.reporting import logbook
+from resnet_jax.training.reporting.logbook import Logbook
+from resnet_jax.training.reporting.tensorboard import Board
 
 
 def line(step, split="train", **more):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.training.loss import LOSSES, make_loss, smooth
-from resnet_jax.training.metrics import Means, example_sums
+from resnet_jax.training.metrics import MetricSums, example_sums
 
 
 def one_hot(labels, classes):
@@ -41,22 +41,26 @@ def test_masked_rows_count_for_nothing_even_when_they_are_not_finite():
 
 
 def test_a_logit_that_is_not_a_number_is_no_hit():
-    sums = example_sums(jnp.full((3, 10), jnp.nan), one_hot([0, 4, 9], 10), jnp.zeros(3), jnp.ones(3, bool))
+    sums = example_sums(
+        jnp.full((3, 10), jnp.nan), one_hot([0, 4, 9], 10), jnp.zeros(3), jnp.ones(3, bool)
+    )
     assert int(sums["top1"]) == int(sums["top5"]) == 0
 
 
 def test_with_fewer_than_five_classes_everything_is_a_top5_hit():
-    sums = example_sums(jnp.zeros((4, 3)), one_hot([0, 1, 2, 2], 3), jnp.zeros(4), jnp.ones(4, bool))
+    sums = example_sums(
+        jnp.zeros((4, 3)), one_hot([0, 1, 2, 2], 3), jnp.zeros(4), jnp.ones(4, bool)
+    )
     assert int(sums["top5"]) == 4
 
 
 def test_means_survive_being_written_down():
-    means = Means()
+    means = MetricSums()
     means.add({"loss": 0.1, "top1": 3, "top5": 4, "examples": 5})
-    again = Means(**means.as_dict())
+    again = MetricSums(**means.as_dict())
     again.add({"loss": 0.2, "top1": 0, "top5": 0, "examples": 5})
     assert again.means() == {"loss": (0.1 + 0.2) / 10, "top1": 0.3, "top5": 0.4}
-    assert math.isnan(Means().means()["loss"])
+    assert math.isnan(MetricSums().means()["loss"])
 
 
 def test_the_softmax_loss_is_the_negative_log_probability():
@@ -73,7 +77,9 @@ def test_the_binary_loss_is_the_mean_over_classes():
     )
     p = 1 / (1 + np.exp(-logits))
     expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean(-1)
-    np.testing.assert_allclose(LOSSES["bce"](jnp.array(logits), jnp.array(targets)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        LOSSES["bce"](jnp.array(logits), jnp.array(targets)), expected, rtol=1e-5
+    )
 
 
 def test_losses_and_their_gradients_stay_finite_for_extreme_logits():

@@ -37,13 +37,17 @@ def run_ours(config, steps=3):
         params = jax.tree.map(jnp.asarray, parameters())
         state = update.init(params)
         for step in range(steps):
-            updates, state = update.update(jax.tree.map(jnp.asarray, gradients(step)), state, params)
+            updates, state = update.update(
+                jax.tree.map(jnp.asarray, gradients(step)), state, params
+            )
             params = jax.tree.map(jnp.add, params, updates)
         return jax.tree.map(np.asarray, params)
 
 
 def run_slowly(rule, steps=3):
-    """Runs `rule`(parameter, gradient, memory, step, is_kernel) -> new parameter, one array at a time."""
+    """Runs `rule`(parameter, gradient, memory, step, is_kernel) -> new parameter, one array at a
+    time.
+    """
 
     def one(path, parameter):
         memory, kernel = {}, path[-1].key == "kernel"
@@ -75,7 +79,9 @@ def decoupled(parameter, gradient, memory, step, kernel):
 
 
 def lars(parameter, gradient, memory, step, kernel):
-    """You et al. 2017, algorithm 1: the local rate is part of the momentum, and so is the global one."""
+    """You et al. 2017, algorithm 1: the local rate is part of the momentum, and so is the global
+    one.
+    """
     gradient = gradient + 0.01 * parameter * kernel
     local = 0.001 * np.linalg.norm(parameter) / np.linalg.norm(gradient) if kernel else 1.0
     memory["v"] = 0.9 * memory.get("v", 0) + RATE * local * gradient
@@ -126,7 +132,9 @@ def test_norms_and_biases_are_decayed_only_on_demand():
     def after_no_gradient(**changes):
         update = make_optimizer(fields(weight_decay=0.5, momentum=0.0, **changes), lambda step: 1.0)
         params = jax.tree.map(jnp.ones_like, parameters())
-        updates, _ = update.update(jax.tree.map(jnp.zeros_like, params), update.init(params), params)
+        updates, _ = update.update(
+            jax.tree.map(jnp.zeros_like, params), update.init(params), params
+        )
         return jax.tree.map(lambda update: float(-update.mean()), updates)
 
     spared = {

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from resnet_jax import config as recipe
-from resnet_jax import parallel
+from resnet_jax.distributed.mesh import make_mesh, replicated, shard_batch
 from resnet_jax.models import create_model
 from resnet_jax.training import loss, optimizer
 from resnet_jax.training.state import LossScale, create_state
@@ -62,7 +62,7 @@ class Training:
         optimizing=(),
         **fields,
     ):
-        self.mesh = parallel.make_mesh(jax.devices()[:devices])
+        self.mesh = make_mesh(jax.devices()[:devices])
         self.batch_size = batch_size
         self.dtype = np.float64 if precision == "float64" else np.float32
         config = recipe.defaults()
@@ -75,7 +75,7 @@ class Training:
             update,
             (SIZE, SIZE, 3),
             seed=0,
-            sharding=parallel.replicated(self.mesh),
+            sharding=replicated(self.mesh),
             float16=precision == "float16",
         )
         self.step = make_train_step(
@@ -88,23 +88,23 @@ class Training:
             seed=0,
             accumulate_steps=accumulate_steps,
         )
-        self.wishes = np.zeros((devices, 2), np.int32)
+        self.requests = np.zeros((devices, 2), np.int32)
 
     def take(self, count):
         losses = []
         for batch in batches(count, self.batch_size, self.dtype):
             self.state, metrics = self.step(
                 self.state,
-                parallel.shard_batch(self.mesh, batch),
-                parallel.shard_batch(self.mesh, {"w": self.wishes})["w"],
+                shard_batch(self.mesh, batch),
+                shard_batch(self.mesh, {"w": self.requests})["w"],
             )
             losses.append(float(metrics.sums["loss"]) / self.batch_size)
         return losses
 
     def compiled(self):
-        batch = parallel.shard_batch(self.mesh, next(batches(1, self.batch_size, self.dtype)))
+        batch = shard_batch(self.mesh, next(batches(1, self.batch_size, self.dtype)))
         return self.step.lower(
-            self.state, batch, parallel.shard_batch(self.mesh, {"w": self.wishes})["w"]
+            self.state, batch, shard_batch(self.mesh, {"w": self.requests})["w"]
         ).compile()
 
 
@@ -116,7 +116,9 @@ def double():
 
 def assert_close(tree, expected, tolerance):
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), tree, expected
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        tree,
+        expected,
     )
 
 
@@ -134,12 +136,15 @@ def test_eight_devices_learn_what_one_learns_over_the_first_steps_in_float32():
     assert_close(eight.state.variables, one.state.variables, 1e-5)
 
 
-@pytest.mark.parametrize(("fields", "accumulate_steps"), [({}, 1), ({"norm_group_size": 2}, 1), ({}, 2)])
+@pytest.mark.parametrize(
+    ("fields", "accumulate_steps"), [({}, 1), ({"norm_group_size": 2}, 1), ({}, 2)]
+)
 def test_the_compiled_step_adds_up_over_devices_and_moves_nothing_else(fields, accumulate_steps):
     text = Training(8, accumulate_steps=accumulate_steps, **fields).compiled().as_text()
     used = set(
         re.findall(
-            r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text
+            r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(",
+            text,
         )
     )
     assert used == {"all-reduce"}
@@ -147,7 +152,9 @@ def test_the_compiled_step_adds_up_over_devices_and_moves_nothing_else(fields, a
 
 def test_statistics_of_a_devices_own_images_need_no_messages_in_the_forward_pass():
     def messages(**fields):
-        return len(re.findall(r"\ball-reduce(?:-start)?\(", Training(8, **fields).compiled().as_text()))
+        return len(
+            re.findall(r"\ball-reduce(?:-start)?\(", Training(8, **fields).compiled().as_text())
+        )
 
     assert messages(norm_group_size=2) < messages()
 
@@ -157,7 +164,9 @@ def test_statistics_of_a_devices_own_images_need_no_messages_in_the_forward_pass
 def test_axis_name_gives_the_callers_own_mapping_the_statistics_of_the_whole(mapped):
     images = next(batches(1, dtype=np.float64))["image"]
     variables = network("float64").init(jax.random.key(0), images, train=False)
-    expected, changes = network("float64").apply(variables, images, train=True, mutable=["batch_stats"])
+    expected, changes = network("float64").apply(
+        variables, images, train=True, mutable=["batch_stats"]
+    )
     mine = network("float64", axis_name="data")
 
     def forward(variables, images):
@@ -168,7 +177,7 @@ def test_axis_name_gives_the_callers_own_mapping_the_statistics_of_the_whole(map
         logits, stats = jax.pmap(forward, axis_name="data", in_axes=(None, 0))(variables, split)
         logits, stats = logits.reshape(expected.shape), jax.tree.map(lambda leaf: leaf[0], stats)
     else:
-        mesh, rows, whole = parallel.make_mesh(jax.devices()[:4]), PartitionSpec("data"), PartitionSpec()
+        mesh, rows, whole = make_mesh(jax.devices()[:4]), PartitionSpec("data"), PartitionSpec()
         logits, stats = jax.jit(
             jax.shard_map(forward, mesh=mesh, in_specs=(whole, rows), out_specs=(rows, whole))
         )(variables, images)
@@ -180,14 +189,18 @@ def test_axis_name_gives_the_callers_own_mapping_the_statistics_of_the_whole(map
 @pytest.mark.parametrize("parts", [2, 4])
 @pytest.mark.parametrize("devices", [1, 4])
 def test_accumulated_gradients_are_those_of_the_whole_batch(parts, devices):
-    whole, split = (Training(devices, "float64", norm="none", accumulate_steps=count) for count in (1, parts))
+    whole, split = (
+        Training(devices, "float64", norm="none", accumulate_steps=count) for count in (1, parts)
+    )
     np.testing.assert_allclose(split.take(5), whole.take(5), rtol=1e-9)
     assert_close(split.state.params, whole.state.params, 1e-9)
 
 
 @pytest.mark.usefixtures("double")
 def test_accumulation_normalises_each_part_by_itself():
-    """With norm_group_size = the size of a part, the whole batch and its parts see the same statistics."""
+    """With norm_group_size = the size of a part, the whole batch and its parts see the same
+    statistics.
+    """
     order = np.arange(16).reshape(8, 2).T.reshape(-1)  # part i is the rows i, i + 2, ...
     whole, split = (
         Training(1, "float64", accumulate_steps=count, norm_group_size=group)
@@ -220,7 +233,7 @@ def test_a_step_that_overflows_in_float16_is_skipped_and_the_scale_halved():
     # With this scale the scaled loss, and so every gradient, is infinite.
     huge = LossScale(jnp.float32(3e38), jnp.int32(5))
     training.state = training.state.replace(
-        loss_scale=jax.device_put(huge, parallel.replicated(training.mesh))
+        loss_scale=jax.device_put(huge, replicated(training.mesh))
     )
     before = jax.tree.map(np.array, training.state)
     training.take(1)
@@ -239,12 +252,12 @@ def test_a_step_that_was_skipped_counts_for_the_schedule(name):
     training = Training(precision="float16", rate=schedule, optimizing={"name": name})
     huge = LossScale(jnp.float32(3e38), jnp.int32(5))
     training.state = training.state.replace(
-        loss_scale=jax.device_put(huge, parallel.replicated(training.mesh))
+        loss_scale=jax.device_put(huge, replicated(training.mesh))
     )
     training.take(1)
     sound = LossScale(jnp.float32(1024), jnp.int32(0))
     training.state = training.state.replace(
-        loss_scale=jax.device_put(sound, parallel.replicated(training.mesh))
+        loss_scale=jax.device_put(sound, replicated(training.mesh))
     )
     snapshots = []
     for _ in range(3):

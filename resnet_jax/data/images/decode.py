@@ -1,0 +1,165 @@
+"""Encoded files, on the host, one at a time: bytes in, uint8 pixels of the asked size out.
+
+JPEG goes through libjpeg-turbo; what that refuses, and every other format,
+goes to Pillow, and what Pillow refuses is corrupt.
+"""
+
+import io
+import os
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from resnet_jax.data.images import jpeg, resize
+from resnet_jax.errors import UserError
+
+# Pillow warns of a decompression bomb above this.
+_MOST_PIXELS = 89_478_485
+_WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+# (height, width) of an image -> the part to show.
+Choice = Callable[[int, int], resize.Box]
+
+
+class CorruptImageError(UserError):
+    """An encoded image that nothing here can read; its message names file and record.
+
+    Args:
+      fault: the file, the record and what is wrong there, without the remedy.
+    """
+
+    def __init__(self, fault: str):
+        super().__init__(f"{fault}; replace it, or set data.on_error='skip'")
+        self.fault = fault
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def whole(encoded: bytes | np.ndarray, shape: tuple[int, int, int], where: str) -> np.ndarray:
+    """Decodes an image whose shape is known.
+
+    Args:
+      encoded: a file's bytes, or the pixels themselves.
+      shape: (H, W, C) with C 1 or 3.
+      where: the file and record, for the message.
+
+    Returns:
+      uint8 [H, W, C].
+
+    Raises:
+      CorruptImageError: the bytes are no image, or one of another shape.
+    """
+    mode = "L" if shape[2] == 1 else "RGB"
+    pixels = encoded if isinstance(encoded, np.ndarray) else _array(_open(encoded, mode, where))
+    if pixels.shape != tuple(shape):
+        raise CorruptImageError(
+            f"{where}: image of shape {pixels.shape}, but its data set states {tuple(shape)}"
+        )
+    return pixels
+
+
+def rgb(encoded: bytes, where: str) -> Image.Image:
+    """Decodes an image whole, at its own size, to Pillow's mode RGB.
+
+    Args:
+      encoded: a file's bytes.
+      where: the file and record, for the message.
+
+    Raises:
+      CorruptImageError: the bytes are no image.
+    """
+    head = _fast_header(encoded)
+    pixels = jpeg.rows(encoded, head, head.height, 1) if head else None
+    return _open(encoded, "RGB", where) if pixels is None else Image.fromarray(pixels)
+
+
+def part(
+    encoded: bytes | np.ndarray,
+    size: int,
+    choose: Choice,
+    where: str,
+    finest: float = 1.0,
+    smooth_chroma: bool = True,
+    channels: int = 3,
+) -> np.ndarray:
+    """Decodes the part of an image that `choose` names and resizes it to a square.
+
+    Args:
+      encoded: a file's bytes, or uint8 [H, W, C].
+      size: the side of the result, in pixels.
+      choose: which part to show.
+      where: the file and record, for the message.
+      finest: JPEG may be decoded at half, a quarter or an eighth of its size (libjpeg's scaled
+        inverse DCT) as long as the part stays at least `finest` times `size`.
+      smooth_chroma: False lets JPEG's subsampled colour be repeated instead of interpolated, which
+        is faster.
+      channels: 3 for RGB, 1 for grey; of encoded images.
+
+    Returns:
+      uint8 [size, size, channels], or of the pixels' own channels where pixels were given.
+
+    Raises:
+      CorruptImageError: the bytes are no image.
+    """
+    if isinstance(encoded, np.ndarray):
+        return resize.resized(encoded, choose(*encoded.shape[:2]), size)
+    head = _fast_header(encoded) if channels == 3 else None
+    if head:
+        top, left, height, width = choose(head.height, head.width)
+        reduction = _reduction(min(height, width), size * finest)
+        stop = top + height + resize.reach(height, size)
+        pixels = jpeg.rows(encoded, head, stop, reduction, smooth_chroma)
+        if pixels is not None:
+            return resize.resized(
+                pixels, tuple(x / reduction for x in (top, left, height, width)), size
+            )
+    pixels = _array(_open(encoded, "L" if channels == 1 else "RGB", where))
+    return resize.resized(pixels, choose(*pixels.shape[:2]), size)
+
+
+def _fast_header(encoded: bytes) -> jpeg.Header | None:
+    """Returns the header of a JPEG that libjpeg-turbo turns into upright RGB by itself, else
+    None.
+    """
+    head = jpeg.header(encoded)
+    usual = (
+        head
+        and head.upright
+        and head.channels in (1, 3)
+        and head.height * head.width <= _MOST_PIXELS
+    )
+    return head if usual else None
+
+
+def _reduction(side: float, least: float) -> int:
+    return next((times for times in (8, 4, 2) if side / times >= least), 1)
+
+
+def _open(encoded: bytes, mode: str, where: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(encoded))
+        if image.width * image.height > _MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in _WIDE_GREY:
+            image = Image.fromarray(
+                (np.clip(np.asarray(image, np.int64), 0, 65535) >> 8).astype(np.uint8)
+            )
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return image.convert(mode)
+    # Pillow's decoders raise many kinds for broken bytes: OSError, SyntaxError, ValueError,
+    # struct.error, ...
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptImageError(f"{where}: no readable image ({reason})") from error
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -1,0 +1,87 @@
+"""The one filter by which images change their size: bilinear with antialiasing, as Pillow defines
+it.
+
+The filter is a triangle whose support grows with the reduction, which is what torchvision's
+transforms use on Pillow images. Where the package `cykooz_resizer` is installed (a Rust library
+with vector instructions; pip installs it with this package wherever it has a wheel) it does the
+work, several times faster than Pillow; the two round differently, by one grey level at the most.
+"""
+
+import math
+import threading
+
+import numpy as np
+from PIL import Image
+
+try:
+    import cykooz_resizer
+except ImportError:
+    cykooz_resizer = None
+
+# (top, left, height, width) in pixels, whole or not.
+Box = tuple[float, float, float, float]
+
+_local = threading.local()
+
+
+def reach(length: float, size: int) -> int:
+    """Returns how far beyond a part of `length` the filter looks when the part becomes `size`, in
+    pixels.
+    """
+    return math.ceil(max(length / size, 1)) + 1
+
+
+def resized(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Resizes one part of an image to a square.
+
+    Args:
+      pixels: uint8 [H, W, C], C 1 or 3.
+      box: the part.
+      size: the side of the result, in pixels.
+
+    Returns:
+      uint8 [size, size, C], read-only.
+    """
+    top, left, height, width = box
+    down, right = reach(height, size), reach(width, size)
+    row, column = max(math.floor(top) - down, 0), max(math.floor(left) - right, 0)
+    window = pixels[row : math.ceil(top + height) + down, column : math.ceil(left + width) + right]
+    top, left = top - row, left - column
+    # The sums of fractions may pass the border by a rounding error.
+    height, width = min(height, window.shape[0] - top), min(width, window.shape[1] - left)
+    resize = _by_pillow if cykooz_resizer is None else _by_cykooz
+    return resize(window, (top, left, height, width), size)
+
+
+def _by_pillow(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
+    top, left, height, width = box
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    edges = (left, top, left + width, top + height)
+    result = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges))
+    return result.reshape(size, size, pixels.shape[2])
+
+
+def _by_cykooz(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
+    top, left, height, width = box
+    kind = cykooz_resizer.PixelType.U8 if pixels.shape[2] == 1 else cykooz_resizer.PixelType.U8x3
+    options = cykooz_resizer.ResizeOptions(
+        resize_alg=cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
+        crop_box=cykooz_resizer.CropBox(left, top, width, height),
+    )
+    resizer, target = _tools(kind, size)
+    image = cykooz_resizer.ImageData(pixels.shape[1], pixels.shape[0], kind, pixels.tobytes())
+    resizer.resize(image, target, options)
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, pixels.shape[2])
+
+
+def _tools(
+    kind: "cykooz_resizer.PixelType", size: int
+) -> tuple["cykooz_resizer.Resizer", "cykooz_resizer.ImageData"]:
+    """Returns this thread's own resizer and target image: both keep memory that every image needs
+    again.
+    """
+    if not hasattr(_local, "resizer"):
+        _local.resizer, _local.targets = cykooz_resizer.Resizer(), {}
+    if (kind, size) not in _local.targets:
+        _local.targets[kind, size] = cykooz_resizer.ImageData(size, size, kind)
+    return _local.resizer, _local.targets[kind, size]

@@ -1,0 +1,119 @@
+"""Prepared shards: what `data.prepare` writes and training reads.
+
+A directory has one `index.json` and, per split, array_record files. A record is the label, a
+little-endian 32-bit number, followed by the encoded image.
+"""
+
+import json
+import pathlib
+import struct
+from typing import Any
+
+from resnet_jax.data import splits
+from resnet_jax.data.sources.records import ArrayRecordShard, Records
+from resnet_jax.data.sources.source import Example, Source
+from resnet_jax.errors import UserError
+
+INDEX = "index.json"
+FORMAT = 1
+_LABEL = struct.Struct("<i")
+_DEFAULTS = {"train": ("train",), "eval": ("val", "validation", "valid", "test")}
+
+
+def pack(label: int, image: bytes) -> bytes:
+    """Returns the record of one example."""
+    return _LABEL.pack(label) + image
+
+
+class ShardSource(Source):
+    """One split of a directory of prepared shards.
+
+    Args:
+      directory: where the shards are.
+      split: the split's name.
+      index: the parsed index.
+    """
+
+    def __init__(self, directory: pathlib.Path, split: str, index: dict[str, Any]):
+        self.name, self.split, self.classes = "shards", split, tuple(index["classes"])
+        self._lacking = index["splits"][split].get("lacking_classes", 0)
+        shards = index["splits"][split]["shards"]
+        paths = [directory / shard["file"] for shard in shards]
+        for path, shard in zip(paths, shards, strict=True):
+            if path.is_file() and path.stat().st_size != shard["bytes"]:
+                raise UserError(
+                    f"{path}: {path.stat().st_size} bytes, but {INDEX} says {shard['bytes']}; copy"
+                    " or prepare it again"
+                )
+        self._records = Records(paths, [shard["examples"] for shard in shards], ArrayRecordShard)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, place: int) -> Example:
+        record = self._records[place]
+        label = _LABEL.unpack_from(record)[0] if len(record) > _LABEL.size else -1
+        if not 0 <= label < len(self.classes):
+            raise UserError(
+                f"{self.where(place)}: is no prepared example; copy or prepare the shard again"
+            )
+        return Example(record[_LABEL.size :], label)
+
+    def where(self, place: int) -> str:
+        return self._records.where(place)
+
+    def lacking_classes(self) -> int:
+        return self._lacking
+
+
+def open_split(config, split: str | None, train: bool) -> ShardSource:
+    """Opens one split of the prepared shards in `config.data.dir`.
+
+    Args:
+      config: `config.data`.
+      split: the split's name, or None: "train", or the first of val, validation, valid and test.
+      train: whether this is for training.
+
+    Raises:
+      UserError: there are no shards, the split does not exist, or a shard is not what the index
+        says.
+    """
+    field = "train_split" if train else "eval_split"
+    directory = pathlib.Path(config.dir)
+    index = read_index(directory)
+    known = list(index["splits"])
+    defaults = _DEFAULTS["train" if train else "eval"]
+    name = split or next((default for default in defaults if default in known), None)
+    if name not in known:
+        raise splits.absent(field, name or defaults[0], known, str(directory))
+    return ShardSource(directory, name, index)
+
+
+def read_index(directory: pathlib.Path) -> dict[str, Any]:
+    """Reads and checks `index.json`.
+
+    Raises:
+      UserError: it is missing, which is what an unfinished preparation leaves, or is no such index.
+    """
+    path = directory / INDEX
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; make shards with python launch.py --mode=prepare, or let it"
+            " finish"
+        )
+    try:
+        index = json.loads(path.read_text())
+        for split in index["splits"].values():
+            for shard in split["shards"]:
+                if pathlib.PurePath(shard["file"]).name != shard["file"]:
+                    raise ValueError(f"{shard['file']!r} is no plain file name")
+                if not (isinstance(shard["examples"], int) and isinstance(shard["bytes"], int)):
+                    raise ValueError("examples and bytes are whole numbers")
+        known = index["format"] == FORMAT and isinstance(index["classes"], list)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is no index of shards ({error}); prepare them again") from error
+    if not known:
+        raise UserError(
+            f"{path}: format {index['format']!r}, but this version reads {FORMAT}; prepare again"
+        )
+    return index

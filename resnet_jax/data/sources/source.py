@@ -1,0 +1,219 @@
+"""What every data source offers: a length, examples by place, class names, and the pixels'
+moments.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.data.images import decode, geometry
+from resnet_jax.errors import UserError
+
+# Mean and standard deviation of ImageNet's training pixels, per RGB channel, as torchvision's and
+# Flax's references use them (pytorch/vision, references/classification/presets.py).
+IMAGENET_MOMENTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+# Sets whose decoded images take no more than this are decoded, or resized, once and kept.
+IN_MEMORY_BYTES = 1 << 30
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One example of a source.
+
+    Attributes:
+      image: an encoded file's bytes, or uint8 [H, W, C].
+      label: the class's number, from 0.
+    """
+
+    image: bytes | np.ndarray
+    label: int
+
+
+class Source:
+    """Random access to the examples of one split.
+
+    Attributes:
+      name: the data set's name, as `config.data.name` has it.
+      split: the name of the split in force, with its bounds where it is a part.
+      classes: the classes' names, in the order of the labels.
+      image_shape: (H, W, C), or None where the images are encoded files of any size.
+    """
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int] | None = None
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, place: int) -> Example:
+        raise NotImplementedError
+
+    def where(self, place: int) -> str:
+        """Returns the file and record of an example, for messages."""
+        return f"{self.name} {self.split}, example {place}"
+
+    def moments(self) -> Moments:
+        """Returns (mean, standard deviation) per channel, of pixels in 0..1."""
+        return IMAGENET_MOMENTS
+
+    def lacking_classes(self) -> int:
+        """Returns how many classes a part has none of because the whole lies class by class; 0
+        where not known.
+        """
+        return 0
+
+    def part(self, start: int, stop: int, split: str) -> "Source":
+        """Returns the examples in start <= place < stop as a source of its own, called `split`."""
+        return Part(self, start, stop, split)
+
+
+class Part(Source):
+    """A contiguous part of another source; see `Source.part`."""
+
+    def __init__(self, whole: Source, start: int, stop: int, split: str):
+        self.name, self.classes, self.image_shape = whole.name, whole.classes, whole.image_shape
+        self.split = split
+        self._whole, self._start, self._length = whole, start, stop - start
+        if hasattr(whole, "take"):
+            self.take = lambda places: whole.take(places + start)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: int) -> Example:
+        if not 0 <= place < self._length:
+            raise IndexError(place)
+        return self._whole[self._start + place]
+
+    def where(self, place: int) -> str:
+        return self._whole.where(self._start + place)
+
+    def moments(self) -> Moments:
+        return self._whole.moments()
+
+    def lacking_classes(self) -> int:
+        labels = getattr(self._whole, "labels", None)
+        if labels is None:
+            return self._whole.lacking_classes()
+        if (np.diff(labels) < 0).any():
+            return 0
+        part = labels[self._start : self._start + self._length]
+        return len(np.unique(labels)) - len(np.unique(part))
+
+
+class ArraySource(Source):
+    """A split that sits in memory.
+
+    Args:
+      name, split, classes: as in `Source`.
+      images: uint8 [n, H, W, C].
+      labels: int32 [n], each in 0 .. len(classes) - 1.
+      measure: returns the moments of the training images; called when they are needed.
+
+    Raises:
+      UserError: the numbers of images and labels differ, or a label is no class.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        classes: tuple[str, ...],
+        images: np.ndarray,
+        labels: np.ndarray,
+        measure: Callable[[], Moments],
+    ):
+        self.name, self.split, self.classes = name, split, classes
+        self.images, self.labels = images, labels.astype(np.int32)
+        self.image_shape = images.shape[1:]
+        self._measure = measure
+        if len(images) != len(labels):
+            raise UserError(
+                f"{name} {split}: {len(images)} images but {len(labels)} labels; the files do not "
+                "belong together"
+            )
+        check_labels(self.labels, len(classes), f"{name} {split}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: int) -> Example:
+        return Example(self.images[place], int(self.labels[place]))
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (images uint8 [n, H, W, C], labels int32 [n]) of the examples at `places`, int
+        [n].
+        """
+        return self.images[places], self.labels[places]
+
+    def moments(self) -> Moments:
+        return self._measure()
+
+    def part(self, start: int, stop: int, split: str) -> "ArraySource":
+        images, labels = self.images[start:stop], self.labels[start:stop]
+        return ArraySource(self.name, split, self.classes, images, labels, self._measure)
+
+    def bytes_at(self, size: int) -> int:
+        """Returns the bytes that the images take when each is size x size."""
+        return len(self) * size**2 * self.image_shape[2]
+
+    def resized(self, size: int) -> "ArraySource":
+        """Returns the same examples with images of size x size; short sides are resized, centres
+        cropped.
+        """
+        if self.image_shape[:2] == (size, size):
+            return self
+        choose = functools.partial(geometry.central_part, size=size, share=1.0)
+        images = np.empty((len(self), size, size, self.image_shape[2]), np.uint8)
+        for place, image in enumerate(self.images):
+            images[place] = decode.part(image, size, choose, self.name)
+        return ArraySource(self.name, self.split, self.classes, images, self.labels, self._measure)
+
+
+def normalisation(config: Any, source: Source) -> Moments:
+    """Returns (mean, standard deviation) per channel by which images are normalised: `config`'s, or
+    the source's.
+    """
+    return (config.mean, config.std) if config.mean is not None else source.moments()
+
+
+def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
+    """Checks that every label is one of `num_classes` classes counted from 0.
+
+    Raises:
+      UserError: one is not; the message names the first.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(wrong):
+        raise UserError(
+            f"{where}, example {wrong[0]}: label {labels[wrong[0]]} is outside"
+            f" 0..{num_classes - 1}, the {num_classes} classes; labels count from 0, and a classes"
+            " file has one line for each"
+        )
+
+
+def measure(images: np.ndarray) -> Moments:
+    """Returns the exact mean and standard deviation per channel of pixels in 0..1.
+
+    Args:
+      images: uint8 [n, H, W, C]. The sums are taken over whole numbers, so no rounding depends on
+        their order.
+    """
+    levels = np.arange(256)
+    mean, std = [], []
+    for channel in range(images.shape[-1]):
+        counts = np.bincount(images[..., channel].reshape(-1), minlength=256)
+        total, first, second = (int((counts * levels**power).sum()) for power in (0, 1, 2))
+        average = first / max(total, 1)
+        mean.append(average / 255)
+        spread = (max(second * total - first * first, 0)) ** 0.5 / max(total, 1)
+        std.append((spread or 255) / 255)
+    return tuple(mean), tuple(std)

@@ -1,0 +1,245 @@
+"""Data sets in TFDS's directories, by name, without TensorFlow."""
+
+import functools
+import math
+import pathlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.data import splits
+from resnet_jax.data.images import decode
+from resnet_jax.data.sources import imagenet
+from resnet_jax.data.sources.records import ArrayRecordShard, Records
+from resnet_jax.data.sources.source import (
+    IN_MEMORY_BYTES,
+    ArraySource,
+    Example,
+    Moments,
+    Source,
+    measure,
+)
+from resnet_jax.data.sources.tfrecord import TfrecordShard
+from resnet_jax.errors import UserError
+
+_OPENERS = {"array_record": ArrayRecordShard, "tfrecord": TfrecordShard}
+
+
+class TfdsSource(Source):
+    """One split of a prepared TFDS directory; images stay encoded until they are asked for.
+
+    Args:
+      name: the data set's name.
+      split: the split's name.
+      builder: a TFDS builder made from the directory.
+    """
+
+    def __init__(self, name: str, split: str, builder: Any):
+        self.name, self.split = name, split
+        features = builder.info.features
+        self._image, self._label = _keys(name, features, builder.info.supervised_keys)
+        self.classes = imagenet.readable(features[self._label].names)
+        shape = features[self._image].shape
+        self.image_shape = tuple(shape) if None not in shape else None
+        self._records = _records(builder, split)
+        self._parse = _parser(features, self._image, self._label)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, place: int) -> Example:
+        record = self._records[place]
+        try:
+            fields = self._parse(record)
+            image, label = fields[self._image], int(fields[self._label])
+        # The parser is TFDS's and protobuf's: broken bytes make it raise almost anything.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.where(place)}: is no valid example ({reason}); copy the shard again"
+            ) from error
+        if not 0 <= label < len(self.classes):
+            raise UserError(
+                f"{self.where(place)}: label {label} is outside 0..{len(self.classes) - 1}"
+            )
+        return Example(image, label)
+
+    def where(self, place: int) -> str:
+        return self._records.where(place)
+
+
+def open_split(config, split: str | None, train: bool) -> Source:
+    """Opens one split of the TFDS data set `config.data.name`.
+
+    `config.data.dir` may be the directory that TFDS calls data_dir, or the data set's own or its
+    version's; None is TFDS's default.
+
+    Args:
+      config: `config.data`.
+      split: the split's name, or None: "train" for training, else "validation", else "test".
+      train: whether this is for training.
+
+    Returns:
+      A source in memory where all images have one size and fit into 1 GiB, else one of encoded
+      files.
+
+    Raises:
+      UserError: the data set is not there, is no image classification, or lacks the split.
+    """
+    builder = _builder(config.name, config.dir)
+    known = list(builder.info.splits)
+    field = "train_split" if train else "eval_split"
+    defaults = ["train"] if train else ["validation", "test"]
+    name = split or next((default for default in defaults if default in known), None)
+    if name is None:
+        raise UserError(
+            f"config.data.{field} = None: {config.name} has no split {' or '.join(defaults)}; it"
+            f" has {', '.join(known)}; name parts that do not overlap, such as"
+            f" data.train_split='{known[0]}[:90%]' and data.eval_split='{known[0]}[90%:]'"
+        )
+    if name not in known:
+        raise splits.absent(field, name, known, f"{builder.info.full_name} ({builder.data_path})")
+    source = TfdsSource(config.name, name, builder)
+    if source.image_shape is None or len(source) * math.prod(source.image_shape) > IN_MEMORY_BYTES:
+        return source
+    return _in_memory(source, builder, config.num_threads)
+
+
+def _in_memory(source: TfdsSource, builder: Any, num_threads: int | None) -> ArraySource:
+    images = np.empty((len(source), *source.image_shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+
+    def fill(place: int):
+        example = source[place]
+        labels[place] = example.label
+        images[place] = decode.whole(example.image, source.image_shape, source.where(place))
+
+    with ThreadPoolExecutor(num_threads or decode.cores()) as pool:
+        for _ in pool.map(fill, range(len(source)), chunksize=64):
+            pass
+
+    def moments() -> Moments:
+        if source.split != "train" and "train" in builder.info.splits:
+            return _train_moments(source.name, str(builder.data_path), num_threads)
+        return measure(images)
+
+    return ArraySource(source.name, source.split, source.classes, images, labels, moments)
+
+
+@functools.lru_cache(maxsize=4)
+def _train_moments(name: str, directory: str, num_threads: int | None) -> Moments:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(directory)
+    return _in_memory(TfdsSource(name, "train", builder), builder, num_threads).moments()
+
+
+def _builder(name: str, directory: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    root = pathlib.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+    base = name.split(":")[0]
+    places = [root, *root.glob("*"), *(root / base).glob("*"), *(root / base).glob("*/*")]
+    prepared = [place for place in places if _is_prepared(place, base)]
+    if not prepared and "/" not in base:
+        prepared = _variants(name, root, places)
+    if not prepared:
+        raise UserError(
+            f"config.data.dir = {directory!r}: no prepared TFDS data set {base!r} in {root}; make"
+            f" one with: python -c \"import tensorflow_datasets as tfds; tfds.builder('{base}',"
+            f" data_dir='{root}', file_format='array_record').download_and_prepare()\" (most of"
+            " TFDS's own preparation needs TensorFlow; without it take data.name='idx', 'cifar' or"
+            " 'folder', or --mode=prepare --source=imagenet_tars)"
+        )
+    version = name.partition(":")[2]
+    fitting = [place for place in prepared if not version or place.name == version]
+    if not fitting:
+        found = ", ".join(place.name for place in prepared)
+        raise UserError(
+            f"config.data.name = {name!r}: {root} has version {found} of it; drop the ':{version}'"
+        )
+    chosen = max(fitting, key=_version)
+    try:
+        return tfds.builder_from_directory(chosen)
+    # TFDS raises its own kinds, and JSON's and protobuf's, for metadata that does not parse.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{chosen}: TFDS cannot read its metadata ({reason}); prepare it again"
+        ) from error
+
+
+def _is_prepared(place: pathlib.Path, base: str) -> bool:
+    if not (place / "dataset_info.json").is_file() or not re.fullmatch(
+        r"\d+\.\d+\.\d+", place.name
+    ):
+        return False
+    return tuple(base.split("/")) in (place.parts[-2:-1], place.parts[-3:-1])
+
+
+def _variants(name: str, root: pathlib.Path, places: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the versions of a set that lies in name/variant/version, where it has one variant."""
+    base = name.split(":")[0]
+    found = [place for place in places if _is_prepared(place, f"{base}/{place.parent.name}")]
+    names = sorted({place.parent.name for place in found})
+    if len(names) > 1:
+        raise UserError(
+            f"config.data.name = {name!r}: {root} has several of it; name one, such as"
+            f" {base}/{names[0]} ({', '.join(names)})"
+        )
+    return found
+
+
+def _version(place: pathlib.Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in place.name.split("."))
+
+
+def _keys(name: str, features: Any, supervised: tuple[str, str] | None) -> tuple[str, str]:
+    import tensorflow_datasets as tfds
+
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    chosen = {}
+    for place, (key, kind) in enumerate(kinds.items()):
+        fitting = (
+            [k for k in features if isinstance(features[k], kind)]
+            if hasattr(features, "keys")
+            else []
+        )
+        preferred = [supervised[place]] if supervised and len(supervised) == 2 else [key]
+        chosen[key] = next((k for k in preferred + fitting if k in fitting), None)
+        if chosen[key] is None:
+            raise UserError(
+                f"config.data.name = {name!r}: has no {kind.__name__} feature, so it is no image "
+                "classification"
+            )
+    image, label = features[chosen["image"]], features[chosen["label"]]
+    if np.dtype(image.np_dtype) != np.uint8:
+        raise UserError(
+            f"config.data.name = {name!r}: its images are {np.dtype(image.np_dtype)}; uint8 is"
+            " needed"
+        )
+    if not label.num_classes:
+        raise UserError(f"config.data.name = {name!r}: its labels state no number of classes")
+    return chosen["image"], chosen["label"]
+
+
+def _parser(features: Any, image: str, label: str):
+    import tensorflow_datasets as tfds
+
+    wanted = tfds.features.FeaturesDict({image: features[image], label: features[label]})
+    decoders = {image: tfds.decode.SkipDecoding()}
+    return functools.partial(wanted.deserialize_example_np, decoders=decoders)
+
+
+def _records(builder: Any, split: str) -> Records:
+    info = builder.info
+    kind = info.file_format.value
+    if kind not in _OPENERS:
+        raise UserError(
+            f"{builder.data_path}: is in TFDS's {kind} format; this package reads"
+            f" {' and '.join(_OPENERS)}"
+        )
+    paths = [pathlib.Path(path) for path in info.splits[split].filepaths]
+    return Records(paths, info.splits[split].shard_lengths, _OPENERS[kind])

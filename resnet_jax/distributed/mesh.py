@@ -1,0 +1,57 @@
+"""The mesh of devices, and how arrays lie on it."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def is_lead() -> bool:
+    """Whether this process is the one that writes files and speaks."""
+    return jax.process_index() == 0
+
+
+def describe_devices() -> str:
+    """Returns what was found, for example "8 × NVIDIA H100 in 1 process"."""
+    devices = jax.devices()
+    kind = "CPU" if devices[0].platform == "cpu" else devices[0].device_kind
+    processes = jax.process_count()
+    return f"{len(devices)} × {kind} in {processes} process{'es' if processes > 1 else ''}"
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Returns the one-axis mesh "data" over all devices of all processes, process by process.
+
+    That order is the loader's, which gives each process consecutive rows; `jax.make_mesh` would
+    order TPUs by their topology, and refuses GPUs on several machines.
+    """
+    ordered = sorted(
+        jax.devices() if devices is None else devices,
+        key=lambda device: (device.process_index, device.id),
+    )
+    return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_by_batch(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Places this process's share of a batch on its devices.
+
+    Args:
+      mesh: from `make_mesh`.
+      batch: arrays [N / processes, ...], this process's consecutive rows.
+
+    Returns:
+      Global arrays [N, ...], split over the mesh along the first axis.
+    """
+    sharding = split_by_batch(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }

@@ -1,0 +1,76 @@
+"""Signals that ask a run to save and stop, seen at any moment."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+EXIT_STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved; `status` is the exit status for the scheduler."""
+
+    def __init__(self, status: int):
+        super().__init__(f"stopped by a signal (exit status {status})")
+        self.status = status
+
+
+class Signals:
+    """Listens for SIGTERM, SIGINT and Slurm's USR1 while it is entered.
+
+    The first signal sets `stop`, which the loop reads between steps. While `nothing_to_lose` holds,
+    before the first step, a signal ends the process at once, as a second SIGINT does at any time.
+    Enter it after `jax.distributed.initialize`, which installs handlers of its own, and in the main
+    thread.
+
+    Args:
+      silent: say nothing; for all processes but one.
+
+    Attributes:
+      stop: the exit status asked for, or 0.
+      nothing_to_lose: whether stopping now would lose no step.
+    """
+
+    def __init__(self, silent: bool = False):
+        self.stop = 0
+        self.nothing_to_lose = True
+        self._silent = silent
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in EXIT_STATUS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _) -> None:
+        name = signal.Signals(number).name
+        if self.nothing_to_lose or (self.stop and number == signal.SIGINT):
+            self._say(f"{name}: stopping now")
+            os._exit(EXIT_STATUS[number])
+        if not self.stop:
+            self.stop = EXIT_STATUS[number]
+            self._say(
+                f"{name}: saving, then stopping; the same command resumes"
+                + "; again to stop now" * (number == signal.SIGINT)
+            )
+
+    def _say(self, line: str) -> None:
+        # The signal may have come in the middle of a print, which Python does not let us enter
+        # again.
+        if not self._silent:
+            os.write(1, f"{line}\n".encode())
+
+    def patiently(self, work: Callable[[], Result]) -> Result:
+        """Runs long work that holds the main thread, such as a compilation, so that signals are
+        still handled.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(work).result()

@@ -1,0 +1,86 @@
+"""Normalisation by batch statistics: the function that `layers.BatchNorm` applies, and its
+derivative.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
+def batch_normalize(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    about: jax.Array,
+    groups: int,
+    epsilon: float,
+    axis_name: str | Sequence[str] | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns (x - mean) / sqrt(var + epsilon) * scale + bias [N, H, W, C], mean and biased var
+    [groups, C].
+
+    The derivative is that of Ioffe and Szegedy 2015, section 3, with the sums gathered: the
+    gradient of x needs the same two sums over positions that are the gradients of scale and bias,
+    and one more reading of x.
+
+    Args:
+      x: [N, H, W, C]; N is a multiple of `groups`, and a group is a run of consecutive images.
+      scale, bias: [C].
+      about: [C], roughly the mean: the variance is taken about it. The result does not depend on
+        it.
+      groups: parts of the batch that have statistics of their own.
+      epsilon: added to the variance.
+      axis_name: the mapped axis, if any, over which statistics are averaged as well.
+    """
+    images = len(x)
+    mean, var = _moments(x, about, groups, axis_name)
+    factor = lax.rsqrt(_per_image(var, images) + epsilon) * scale
+    return (x - _per_image(mean, images)) * factor + bias, mean, var
+
+
+@batch_normalize.defjvp
+def _batch_normalize_jvp(groups, epsilon, axis_name, primals, tangents):
+    x, scale, bias, about = primals
+    dx, dscale, dbias, _ = tangents
+    y, mean, var = batch_normalize(x, scale, bias, about, groups, epsilon, axis_name)
+    images = len(x)
+    inverse = lax.rsqrt(var + epsilon)
+    normal = (x - _per_image(mean, images)) * _per_image(inverse, images)
+    dmean = _group_mean(jnp.mean(dx, (1, 2)), groups, axis_name)
+    along = _group_mean(jnp.mean(dx * normal, (1, 2)), groups, axis_name)
+    # One factor each for dx, `normal` and 1, so that transposing it sums over positions no more
+    # than twice.
+    slope = inverse * scale
+    per_normal, per_one = dscale - slope * along, dbias - slope * dmean
+    dy = (
+        _per_image(slope, images) * dx
+        + normal * _per_image(per_normal, images)
+        + _per_image(per_one, images)
+    )
+    return (y, mean, var), (dy, dmean, 2 * along / inverse)
+
+
+def _moments(x: jax.Array, about: jax.Array, groups: int, axis_name) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and biased variance [groups, C] in one reading of x [N, H, W, C]."""
+    pixel = x[:, x.shape[1] // 2, x.shape[2] // 2]
+    offset = x - pixel[:, None, None]
+    first, second = jnp.mean(offset, (1, 2)), jnp.mean(offset * offset, (1, 2))
+    from_about = first + (pixel - about)
+    moments = jnp.concatenate([from_about, (second - first * first) + from_about * from_about], 1)
+    first, second = jnp.split(_group_mean(moments, groups, axis_name), 2, 1)
+    return first + about, jnp.maximum(second - first * first, 0)
+
+
+def _group_mean(values: jax.Array, groups: int, axis_name) -> jax.Array:
+    """Averages [N, C] over the images of each group, and over the mapped axis: [groups, C]."""
+    mean = jnp.mean(values.reshape(groups, -1, values.shape[1]), 1)
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+
+def _per_image(values: jax.Array, images: int) -> jax.Array:
+    """Gives every image the values of its group: [groups, C] -> [N, 1, 1, C]."""
+    return jnp.repeat(values, images // len(values), 0)[:, None, None]

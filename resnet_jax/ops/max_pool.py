@@ -1,0 +1,71 @@
+"""Max pooling with a gradient that XLA:CPU runs fast."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+@jax.custom_jvp
+def max_pool(x: jax.Array) -> jax.Array:
+    """Pools 3x3 windows two apart, padded by one pixel: [N, H, W, C] -> [N, ceil(H / 2), ceil(W /
+    2), C].
+
+    The gradient goes to the first pixel, by rows then columns, that holds a window's maximum, as in
+    XLA's own pooling and PyTorch's. Differentiable to any order, in forward and reverse mode.
+    """
+    return _maximum_and_tap(x)[0]
+
+
+@max_pool.defjvp
+def _max_pool_jvp(primals, tangents):
+    maximum, tap = _maximum_and_tap(*primals)
+    return maximum, _pick(*tangents, tap)
+
+
+def _maximum_and_tap(x):
+    """Each window's maximum, and which of its nine pixels has it first (int8): both [N, h, w,
+    C].
+    """
+    lowest = np.array(-np.inf, x.dtype)
+    height, width = x.shape[1] + 1 & ~1, x.shape[2] + 1 & ~1
+    padded = lax.pad(
+        x, lowest, ((0, 0, 0), (1, height - x.shape[1], 0), (1, width - x.shape[2], 0), (0, 0, 0))
+    )
+    maximum, tap = None, None
+    for number in range(9):
+        i, j = divmod(number, 3)
+        pixel = padded[:, i : i + height : 2, j : j + width : 2]
+        if number == 0:
+            maximum, tap = pixel, jnp.zeros(pixel.shape, jnp.int8)
+        else:
+            tap = jnp.where(pixel > maximum, np.int8(number), tap)
+            maximum = jnp.maximum(maximum, pixel)
+    return maximum, tap
+
+
+def _pick(x, tap):
+    """Takes pixel number `tap` of each window of x [N, H, W, C]: [N, h, w, C].
+
+    Written for its transpose, which XLA:CPU fuses into one pass over x: pixel (2i + p, 2j + q)
+    belongs to window (i, j), as its tap (1 + p, 1 + q), to the next window below where p = 1, as
+    its tap (0, ..), and to the next one to the right where q = 1, as its tap (.., 0).
+    """
+    images, h, w, channels = tap.shape
+    x = jnp.pad(x, ((0, 0), (0, 2 * h - x.shape[1]), (0, 2 * w - x.shape[2]), (0, 0)))
+    x = x.reshape(images, h, 2, w, 2, channels)
+    picked = jnp.zeros(tap.shape, x.dtype)
+    for down in (0, 1):
+        for right in (0, 1):
+            rows, columns = (
+                np.array([-9, 0]) if shifted else np.array([1, 2]) for shifted in (down, right)
+            )
+            taps = (3 * rows[:, None] + columns).astype(np.int8)[:, None, :, None]
+            window = jnp.pad(
+                tap[:, down:, right:], ((0, 0), (0, down), (0, right), (0, 0)), constant_values=-1
+            )
+            chosen = jnp.where(window[:, :, None, :, None] == taps, x, 0).sum((2, 4))
+            picked += jnp.pad(
+                chosen[:, : h - down, : w - right], ((0, 0), (down, 0), (right, 0), (0, 0))
+            )
+    return picked

@@ -1,0 +1,85 @@
+"""How fast the steps go: images a second, waiting for data, the spread of step times, device
+memory.
+"""
+
+import time
+
+import jax
+import numpy as np
+
+from resnet_jax.training.evaluation import Feed
+
+
+class StepTimer:
+    """Speed and waiting since the last line of the log.
+
+    Attributes:
+      feed: where the images come from.
+      examples: images of the settled steps.
+      all_examples, all_seconds: images and time of all steps since the beginning.
+    """
+
+    def __init__(self, feed: Feed):
+        self.feed = feed
+        self._all: list[float] = []
+        self.all_examples, self.all_seconds = 0, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins a new stretch."""
+        self.examples = 0
+        self._times: list[float] = []
+        self._began = self._last = time.monotonic()
+        self._waited = self.feed.wait
+
+    def settled(self, examples: int) -> None:
+        """Takes note that a step of `examples` images is done."""
+        now = time.monotonic()
+        self.examples += examples
+        self._times.append(now - self._last)
+        self._all.append(now - self._last)
+        self.all_examples += examples
+        self.all_seconds += now - self._last
+        self._last = now
+
+    def images_per_sec(self) -> float:
+        return self.examples / max(time.monotonic() - self._began, 1e-9)
+
+    def data_wait(self) -> float:
+        """Returns the share of the time that was spent waiting for data."""
+        return (self.feed.wait - self._waited) / max(time.monotonic() - self._began, 1e-9)
+
+    def record(self) -> dict[str, float]:
+        """Returns the entries of the log that tell of speed and memory, the `logbook.TIMES`."""
+        half, most = np.percentile(self._times, (50, 95)) * 1000
+        entries = {
+            "images_per_sec": round(self.images_per_sec(), 1),
+            "data_wait": round(self.data_wait(), 4),
+            "step_ms_p50": round(float(half), 3),
+            "step_ms_p95": round(float(most), 3),
+        }
+        memory = peak_memory()
+        return entries if memory is None else entries | {"device_gib": round(memory, 3)}
+
+    def line(self) -> str | None:
+        """Returns a line on all steps so far, None before the first."""
+        if not self._all:
+            return None
+        half, most, longest = np.percentile(self._all, (50, 95, 99)) * 1000
+        memory = peak_memory()
+        held = "" if memory is None else f"; at most {memory:.2f} GiB of device memory"
+        return (
+            f"step time: median {half:.1f} ms, 95th percentile {most:.1f} ms, 99th {longest:.1f}"
+            f" ms{held}"
+        )
+
+
+def peak_memory() -> float | None:
+    """Returns the most GiB that any device of this process has held, None where it does not tell
+    (CPUs).
+    """
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    peaks = [
+        found["peak_bytes_in_use"] for found in stats if found and "peak_bytes_in_use" in found
+    ]
+    return max(peaks) / 2**30 if peaks else None
