@@ -21,7 +21,7 @@ def write_atomically(path: epath.PathLike, text: str) -> None:
     if "://" in str(path):
         epath.Path(path).write_text(text)
         return
-    draft = f"{os.fspath(path)}.{os.getpid()}.draft"
+    draft = f"{os.fspath(path)}.draft"
     try:
         with open(draft, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)

@@ -11,7 +11,7 @@ import scipy.special
 from data_settings import settings
 
 from resnet_jax import UserError, data
-from resnet_jax.data.augment.pipeline import mixing, pipeline, transforms
+from resnet_jax.data.augment import mixing, pipeline, transforms
 from resnet_jax.data.images import geometry
 
 KEYS = [jax.random.key(i) for i in range(40)]

@@ -4,7 +4,7 @@ moments.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,17 +43,29 @@ class Source:
       split: the name of the split in force, with its bounds where it is a part.
       classes: the classes' names, in the order of the labels.
       image_shape: (H, W, C), or None where the images are encoded files of any size.
+      labels: int32 [n], or None where only reading an example tells its label.
+      notes: lines for a person about what was found: what is no image, what was moved.
+      in_memory: whether the images are arrays in memory: then, and only then, `take` works.
     """
 
     name: str
     split: str
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int] | None = None
+    labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    in_memory = False
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def __getitem__(self, place: int) -> Example:
+        raise NotImplementedError
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (images uint8 [n, H, W, C], labels int32 [n]) at `places`, int [n]; see
+        `in_memory`.
+        """
         raise NotImplementedError
 
     def where(self, place: int) -> str:
@@ -75,15 +87,29 @@ class Source:
         return Part(self, start, stop, split)
 
 
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """What a data set offers, before its examples are read.
+
+    Attributes:
+      where: what it is, for messages.
+      splits: name -> a function that opens that split.
+      without_split: what to do where a default split is missing; None: take parts of another.
+    """
+
+    where: str
+    splits: Mapping[str, Callable[[], Source]]
+    without_split: str | None = None
+
+
 class Part(Source):
     """A contiguous part of another source; see `Source.part`."""
 
     def __init__(self, whole: Source, start: int, stop: int, split: str):
         self.name, self.classes, self.image_shape = whole.name, whole.classes, whole.image_shape
-        self.split = split
+        self.split, self.in_memory, self.notes = split, whole.in_memory, whole.notes
+        self.labels = None if whole.labels is None else whole.labels[start:stop]
         self._whole, self._start, self._length = whole, start, stop - start
-        if hasattr(whole, "take"):
-            self.take = lambda places: whole.take(places + start)
 
     def __len__(self) -> int:
         return self._length
@@ -93,6 +119,9 @@ class Part(Source):
             raise IndexError(place)
         return self._whole[self._start + place]
 
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._whole.take(places + self._start)
+
     def where(self, place: int) -> str:
         return self._whole.where(self._start + place)
 
@@ -100,13 +129,12 @@ class Part(Source):
         return self._whole.moments()
 
     def lacking_classes(self) -> int:
-        labels = getattr(self._whole, "labels", None)
+        labels = self._whole.labels
         if labels is None:
             return self._whole.lacking_classes()
         if (np.diff(labels) < 0).any():
             return 0
-        part = labels[self._start : self._start + self._length]
-        return len(np.unique(labels)) - len(np.unique(part))
+        return len(np.unique(labels)) - len(np.unique(self.labels))
 
 
 class ArraySource(Source):
@@ -115,12 +143,14 @@ class ArraySource(Source):
     Args:
       name, split, classes: as in `Source`.
       images: uint8 [n, H, W, C].
-      labels: int32 [n], each in 0 .. len(classes) - 1.
+      labels: int [n], each in 0 .. len(classes) - 1.
       measure: returns the moments of the training images; called when they are needed.
 
     Raises:
       UserError: the numbers of images and labels differ, or a label is no class.
     """
+
+    in_memory = True
 
     def __init__(
         self,
@@ -149,9 +179,6 @@ class ArraySource(Source):
         return Example(self.images[place], int(self.labels[place]))
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (images uint8 [n, H, W, C], labels int32 [n]) of the examples at `places`, int
-        [n].
-        """
         return self.images[places], self.labels[places]
 
     def moments(self) -> Moments:

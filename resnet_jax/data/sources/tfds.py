@@ -4,18 +4,19 @@ import functools
 import math
 import pathlib
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
 from resnet_jax.data.images import decode
 from resnet_jax.data.sources import imagenet
 from resnet_jax.data.sources.records import ArrayRecordShard, Records
 from resnet_jax.data.sources.source import (
     IN_MEMORY_BYTES,
     ArraySource,
+    DataSet,
     Example,
     Moments,
     Source,
@@ -70,38 +71,25 @@ class TfdsSource(Source):
         return self._records.where(place)
 
 
-def open_split(config, split: str | None, train: bool) -> Source:
-    """Opens one split of the TFDS data set `config.data.name`.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers the splits of the TFDS data set `config.data.name`, in memory where all images have
+    one size and fit into 1 GiB, else as encoded files.
 
     `config.data.dir` may be the directory that TFDS calls data_dir, or the data set's own or its
     version's; None is TFDS's default.
 
-    Args:
-      config: `config.data`.
-      split: the split's name, or None: "train" for training, else "validation", else "test".
-      train: whether this is for training.
-
-    Returns:
-      A source in memory where all images have one size and fit into 1 GiB, else one of encoded
-      files.
-
     Raises:
-      UserError: the data set is not there, is no image classification, or lacks the split.
+      UserError: the data set is not there or is no image classification.
     """
     builder = _builder(config.name, config.dir)
-    known = list(builder.info.splits)
-    field = "train_split" if train else "eval_split"
-    defaults = ["train"] if train else ["validation", "test"]
-    name = split or next((default for default in defaults if default in known), None)
-    if name is None:
-        raise UserError(
-            f"config.data.{field} = None: {config.name} has no split {' or '.join(defaults)}; it"
-            f" has {', '.join(known)}; name parts that do not overlap, such as"
-            f" data.train_split='{known[0]}[:90%]' and data.eval_split='{known[0]}[90%:]'"
-        )
-    if name not in known:
-        raise splits.absent(field, name, known, f"{builder.info.full_name} ({builder.data_path})")
-    source = TfdsSource(config.name, name, builder)
+    return DataSet(
+        f"{builder.info.full_name} ({builder.data_path})",
+        {name: functools.partial(_open, config, builder, name) for name in builder.info.splits},
+    )
+
+
+def _open(config: Any, builder: Any, split: str) -> Source:
+    source = TfdsSource(config.name, split, builder)
     if source.image_shape is None or len(source) * math.prod(source.image_shape) > IN_MEMORY_BYTES:
         return source
     return _in_memory(source, builder, config.num_threads)
