@@ -1,6 +1,6 @@
 """From files to the batches that a step takes: source -> decode -> loader -> feed -> augment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from resnet_jax.data.augment.pipeline import make_augment
@@ -10,6 +10,7 @@ from resnet_jax.data.loader import Loader
 from resnet_jax.data.prefetch import Prefetcher
 from resnet_jax.data.settings import BEFORE, FIELDS, check, check_is_mounted, resolve_augmentation
 from resnet_jax.data.sources import table
+from resnet_jax.data.sources.fingerprint import differences
 from resnet_jax.data.sources.source import IN_MEMORY_BYTES, ArraySource, Source
 
 __all__ = [
@@ -21,12 +22,41 @@ __all__ = [
     "Source",
     "check",
     "check_is_mounted",
+    "describe_changes",
     "diagnosis",
+    "fingerprint",
     "make_augment",
     "open_source",
     "resolve_augmentation",
     "save_grid",
 ]
+
+
+def fingerprint(source: Source) -> dict[str, Any]:
+    """Returns what a split consists of, as data for JSON: one digest over names, labels and order
+    (sizes too up to 50,000 files; of shards their lengths and sizes; of images in memory their
+    bytes), and what a later comparison needs to say what has changed.
+
+    Raises:
+      UserError: a file of it is gone.
+    """
+    return source.fingerprint()
+
+
+def describe_changes(old: Mapping[str, Any], source: Source) -> list[str]:
+    """Returns a clause for each way in which a split is no longer what `fingerprint` returned.
+
+    Args:
+      old: what `fingerprint` returned, or what JSON made of it.
+      source: the split as it is now.
+
+    Returns:
+      Such as "2 files added (cat/7.jpg; dog/3.jpg)"; none where nothing has changed.
+
+    Raises:
+      UserError: a file of it is gone.
+    """
+    return differences(old, source.fingerprint())
 
 
 def open_source(

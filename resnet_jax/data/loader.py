@@ -186,9 +186,11 @@ class Loader:
         places = self._places(np.where(mask, positions, 0), epoch)
         if self.source.in_memory and not self._crops and self._is_own_size:
             images, labels = self.source.take(places)
-            if not mask.all():
-                images[~mask], labels[~mask] = 0, 0
-            return PendingBatch(images, labels, places, mask, epoch, positions)
+            images[~mask], labels[~mask] = 0, 0
+            batch = PendingBatch(images, labels, places, mask, epoch, positions)
+            if self.source.faults:
+                self._mask_faults(batch)
+            return batch
         labels = np.zeros(len(places), np.int32)
         batch = PendingBatch(self._buffers.take(), labels, places, mask, epoch, positions)
         if self._pool is None:
@@ -241,9 +243,17 @@ class Loader:
                 batch.images[row] = self._transformed(example.image, place, batch.epoch, place)
                 batch.labels[row] = example.label
             except decode.CorruptImageError as error:
-                self._leave_out(place, error)
-                batch.mask[row] = False
-                batch.images[row] = self._substitute(batch, row) if self.train else 0
+                self._mask_row(batch, row, error)
+
+    def _mask_faults(self, batch: PendingBatch) -> None:
+        for row, place in enumerate(batch.places.tolist()):
+            if batch.mask[row] and place in self.source.faults:
+                self._mask_row(batch, row, decode.CorruptImageError(self.source.faults[place]))
+
+    def _mask_row(self, batch: PendingBatch, row: int, error: decode.CorruptImageError) -> None:
+        self._leave_out(int(batch.places[row]), error)
+        batch.mask[row], batch.labels[row] = False, 0
+        batch.images[row] = self._substitute(batch, row) if self.train else 0
 
     def _substitute(self, batch: PendingBatch, row: int) -> np.ndarray:
         """Returns the next readable image of the epoch, with the draws of the row's own place."""

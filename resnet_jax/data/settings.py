@@ -23,6 +23,8 @@ FIELDS = {
     "eval_fraction": Field(
         None, "the share held out from a folder without evaluation split", float, above=0, below=1
     ),
+    "image_key": Field(None, "TFDS: the feature that is the image; None: the data set's own", str),
+    "label_key": Field(None, "TFDS: the feature that is the label; None: the data set's own", str),
     "image_size": Field(
         None,
         "side in pixels; None: the source's own, 224 where files differ",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data.sources import classes, holdout, imagenet, tree
+from resnet_jax.data.sources import classes, fingerprint, holdout, imagenet, tree
 from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
 
@@ -46,6 +46,9 @@ class FolderSource(Source):
                 return Example(file.readall(), int(self.labels[place]))
         except OSError as error:
             raise tree.cannot_be_read(path, error) from error
+
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint.of_files(self.paths, self.classes)
 
     def where(self, place: int) -> str:
         return tree.printable(self.paths.path(place))

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from resnet_jax.data.sources import fingerprint
 from resnet_jax.data.sources.records import ArrayRecordShard, Records
 from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
@@ -37,7 +38,7 @@ class ShardSource(Source):
     def __init__(self, directory: pathlib.Path, split: str, index: dict[str, Any]):
         self.name, self.split, self.classes = "shards", split, tuple(index["classes"])
         self._lacking = index["splits"][split].get("lacking_classes", 0)
-        shards = index["splits"][split]["shards"]
+        shards = self._shards = index["splits"][split]["shards"]
         paths = [directory / shard["file"] for shard in shards]
         for path, shard in zip(paths, shards, strict=True):
             if path.is_file() and path.stat().st_size != shard["bytes"]:
@@ -58,6 +59,13 @@ class ShardSource(Source):
                 f"{self.where(place)}: is no prepared example; copy or prepare the shard again"
             )
         return Example(record[_LABEL.size :], label)
+
+    def fingerprint(self) -> dict[str, Any]:
+        shards = [
+            [shard["file"], shard["examples"], shard["bytes"], shard.get("sha256")]
+            for shard in self._shards
+        ]
+        return fingerprint.of_shards(shards, self.classes)
 
     def where(self, place: int) -> str:
         return self._records.where(place)

@@ -2,14 +2,17 @@
 moments.
 """
 
+import copy
 import dataclasses
 import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from resnet_jax.data.images import decode, geometry
+from resnet_jax.data.sources import fingerprint
 from resnet_jax.errors import UserError
 
 # Mean and standard deviation of ImageNet's training pixels, per RGB channel, as torchvision's and
@@ -45,7 +48,9 @@ class Source:
       image_shape: (H, W, C), or None where the images are encoded files of any size.
       labels: int32 [n], or None where only reading an example tells its label.
       notes: lines for a person about what was found: what is no image, what was moved.
+      bounds: (start, stop) of a part in its whole; None: it is the whole.
       in_memory: whether the images are arrays in memory: then, and only then, `take` works.
+      faults: place -> what is wrong with an image in memory; `take` gives a black one there.
     """
 
     name: str
@@ -54,7 +59,9 @@ class Source:
     image_shape: tuple[int, int, int] | None = None
     labels: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
     in_memory = False
+    faults: Mapping[int, str] = types.MappingProxyType({})
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -81,6 +88,14 @@ class Source:
         where not known.
         """
         return 0
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what the split consists of, see `data.sources.fingerprint`.
+
+        Raises:
+          UserError: a file of it is gone.
+        """
+        raise NotImplementedError
 
     def part(self, start: int, stop: int, split: str) -> "Source":
         """Returns the examples in start <= place < stop as a source of its own, called `split`."""
@@ -109,6 +124,7 @@ class Part(Source):
         self.name, self.classes, self.image_shape = whole.name, whole.classes, whole.image_shape
         self.split, self.in_memory, self.notes = split, whole.in_memory, whole.notes
         self.labels = None if whole.labels is None else whole.labels[start:stop]
+        self.bounds = (start, stop)
         self._whole, self._start, self._length = whole, start, stop - start
 
     def __len__(self) -> int:
@@ -128,6 +144,9 @@ class Part(Source):
     def moments(self) -> Moments:
         return self._whole.moments()
 
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint.of_part(self._whole.fingerprint(), *self.bounds)
+
     def lacking_classes(self) -> int:
         labels = self._whole.labels
         if labels is None:
@@ -145,6 +164,9 @@ class ArraySource(Source):
       images: uint8 [n, H, W, C].
       labels: int [n], each in 0 .. len(classes) - 1.
       measure: returns the moments of the training images; called when they are needed.
+      identify: returns the fingerprint of the files that the images come from; None: it is that of
+        the arrays.
+      faults: place -> what is wrong with an image that could not be read.
 
     Raises:
       UserError: the numbers of images and labels differ, or a label is no class.
@@ -160,11 +182,13 @@ class ArraySource(Source):
         images: np.ndarray,
         labels: np.ndarray,
         measure: Callable[[], Moments],
+        identify: Callable[[], dict[str, Any]] | None = None,
+        faults: Mapping[int, str] | None = None,
     ):
         self.name, self.split, self.classes = name, split, classes
         self.images, self.labels = images, labels.astype(np.int32)
         self.image_shape = images.shape[1:]
-        self._measure = measure
+        self._measure, self._identify, self.faults = measure, identify, faults or {}
         if len(images) != len(labels):
             raise UserError(
                 f"{name} {split}: {len(images)} images but {len(labels)} labels; the files do not "
@@ -176,6 +200,8 @@ class ArraySource(Source):
         return len(self.images)
 
     def __getitem__(self, place: int) -> Example:
+        if place in self.faults:
+            raise decode.CorruptImageError(self.faults[place])
         return Example(self.images[place], int(self.labels[place]))
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +210,18 @@ class ArraySource(Source):
     def moments(self) -> Moments:
         return self._measure()
 
+    def fingerprint(self) -> dict[str, Any]:
+        if self._identify:
+            return self._identify()
+        return fingerprint.of_arrays(self.images, self.labels, self.classes)
+
     def part(self, start: int, stop: int, split: str) -> "ArraySource":
-        images, labels = self.images[start:stop], self.labels[start:stop]
-        return ArraySource(self.name, split, self.classes, images, labels, self._measure)
+        part = copy.copy(self)
+        part.split, part.bounds = split, (start, stop)
+        part.images, part.labels = self.images[start:stop], self.labels[start:stop]
+        part.faults = {place - start: fault for place, fault in self.faults.items()}
+        part._identify = lambda: fingerprint.of_part(self.fingerprint(), start, stop)
+        return part
 
     def bytes_at(self, size: int) -> int:
         """Returns the bytes that the images take when each is size x size."""
@@ -202,7 +237,11 @@ class ArraySource(Source):
         images = np.empty((len(self), size, size, self.image_shape[2]), np.uint8)
         for place, image in enumerate(self.images):
             images[place] = decode.part(image, size, choose, self.name)
-        return ArraySource(self.name, self.split, self.classes, images, self.labels, self._measure)
+        # Resizers differ by a level from machine to machine, so the originals tell what this is.
+        original, resized = self.fingerprint(), copy.copy(self)
+        resized.images, resized.image_shape = images, images.shape[1:]
+        resized._identify = lambda: original
+        return resized
 
 
 def normalisation(config: Any, source: Source) -> Moments:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_jax.data.sources import fingerprint
 from resnet_jax.data.sources.source import DataSet, Example, Source
 
 _BANK_BYTES = 32 << 20
@@ -37,6 +38,11 @@ class SyntheticSource(Source):
         return Example(
             self._bank[place % len(self._bank)], int(self._labels[place % len(self._bank)])
         )
+
+    def fingerprint(self) -> dict[str, Any]:
+        # The images follow from the bank, the example from its place.
+        found = fingerprint.of_arrays(self._bank, self._labels, self.classes)
+        return fingerprint.of_part(found, 0, len(self))
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         slots = places % len(self._bank)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data.sources import imagenet
+from resnet_jax.data.sources import fingerprint, imagenet
 from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
 
@@ -52,6 +52,11 @@ class TarSource(Source):
         if len(data) != size:
             raise UserError(f"{self.where(place)}: the tar is cut off there; fetch it again")
         return Example(data, int(self.labels[place]))
+
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint.of_shards(
+            [[self._path.name, len(self), self._path.stat().st_size]], self.classes
+        )
 
     def where(self, place: int) -> str:
         return f"{self._path}, {self._files[place][0]}"
