@@ -10,10 +10,7 @@ from tqdm import tqdm
 from resnet_jax import data
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.data.prepare import prepare as pack
-from resnet_jax.data.sources import tars
 from resnet_jax.errors import UserError
-
-TARS = "imagenet_tars"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -82,7 +79,7 @@ def prepare(
     fault = data.FIELDS["eval_fraction"].fault(eval_fraction)
     if fault:
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
-    if data_dir is None and name in ("folder", "shards", TARS):
+    if data_dir is None and name in ("folder", "shards", "imagenet_tars"):
         raise UserError(f"--data_dir is missing: name the directory of --source={name}")
     data.check_is_mounted("--data_dir", data_dir)
     data.check_is_mounted("--output_dir", output_dir)
@@ -136,8 +133,6 @@ def _open(
         {field: entry.default for field, entry in data.FIELDS.items()}, type_safe=False
     )
     config.update(name=name, dir=data_dir, eval_fraction=eval_fraction, train_split=split)
-    if name == TARS:
-        return tars.open_split(config, split, train is not False)
     data.check(config)
     return data.open_source(config, train is not False, seed=0)
 
