@@ -24,9 +24,7 @@ from resnet_jax.training.reporting.display import Display
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one step, from several stretches of steps: their median, and half the range of the
-    middle half.
-    """
+    """Seconds of one step: the median of several stretches, and half their interquartile range."""
 
     median: float
     spread: float
@@ -145,9 +143,7 @@ def time_steps(step: Callable[[], Any], seconds: float, stretches: int = 9) -> T
 def _time_loop(
     experiment: Experiment, stepper: Stepper, step_seconds: float, seconds: float
 ) -> tuple[float, float]:
-    """Returns the seconds a step of the loop with its data and the share of them spent waiting for
-    data.
-    """
+    """Returns the loop's seconds a step with its data, and the share of waiting for data."""
     steps = lead_says(max(5, int(seconds / step_seconds)))
     warm = min(3, steps // 2)
     with experiment.batches(experiment.train_loader, 0, steps + warm) as batches:
@@ -173,9 +169,7 @@ def _peak_memory(compiled: Any) -> float:
 
 
 def _ceilings(images_per_sec: float, floor: Floor, dtype: Any) -> dict[str, Any]:
-    """Puts a device's training speed beside what its arithmetic, in the network's `dtype`, and its
-    memory allow.
-    """
+    """Puts a device's training speed beside what its arithmetic and its memory allow."""
     kind, dtype = jax.devices()[0].device_kind, jnp.dtype(dtype)
     known = DATA_SHEETS.get(kind) if dtype.itemsize == 2 else None
     peak, bandwidth = known or (measure_matmul(dtype=dtype), measure_copy())
