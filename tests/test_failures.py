@@ -9,31 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import tiny_recipe
 
-from resnet_jax import config as recipe
 from resnet_jax import data, run
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.training import schedule
 from resnet_jax.training.checkpointing import checksums
-from resnet_jax.training.loop import Loop
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 from resnet_jax.training.reporting import trace
+from resnet_jax.training.reporting.reporter import Reporter
 
 
 def settings(**changes):
-    config = recipe.defaults()
-    config.data.name = "digits"
-    config.batch_size = 64
-    config.num_epochs = 2
-    config.model.name = "resnet18"
-    config.model.stem = "small"
-    config.model.width = 4
-    config.model.stage_sizes = (1,)
-    config.checkpoint.every_epochs = 0.5
-    for name, value in changes.items():
-        recipe.set_field(config, name.replace("__", "."), value)
-    recipe.validate(config)
-    return config
+    return tiny_recipe(**{"checkpoint__every_epochs": 0.5, **changes})
 
 
 def saved_steps(workdir):
@@ -89,20 +78,24 @@ def test_a_full_disk_stops_neither_the_training_nor_what_was_saved(tmp_path, cap
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("cannot mount a small tmpfs here")
     filler = place / "filler"
-    visit = Loop._visit
+    log = Reporter.log
+    save = Checkpoints.save
 
-    def visited(self, step, *arguments, **keywords):
-        if step == 22:
-            self._checkpoints.wait()
+    def fill_up(reporter, progress):
+        if progress.step == 22:
             filler.write_bytes(bytes(os.statvfs(place).f_bavail * os.statvfs(place).f_bsize))
-        if step == 33:
-            self._checkpoints.wait()
+        log(reporter, progress)
+
+    def make_room(checkpoints, state, notes):
+        checkpoints.wait()
+        if notes.step == 33:
             filler.unlink()
-        visit(self, step, *arguments, **keywords)
+        save(checkpoints, state, notes)
 
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Loop, "_visit", visited)
+            patch.setattr(Reporter, "log", fill_up)
+            patch.setattr(Checkpoints, "save", make_room)
             train(settings(), str(place / "run"))
         said = capsys.readouterr().out
         assert "saving checkpoint 22" in said

@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fabricate
@@ -165,18 +164,21 @@ def test_the_launcher_is_found_and_evaluation_is_exact_to_the_last_image(trained
     assert other == ""
 
 
+@pytest.mark.parametrize(
+    ("process", "name", "status"), [(1, "SIGTERM", 143), (0, "SIGUSR1", 143), (1, "SIGINT", 130)]
+)
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_process_goes_on(
-    trained, tmp_path
+    trained, tmp_path, process, name, status
 ):
     port = free_port()
-    programs = (["launch.py"], ["tests/kill_at.py", "step", "10", "SIGTERM"])
+    programs = [["launch.py"], ["launch.py"]]
+    programs[process] = ["tests/kill_at.py", "step=8", name]
     pair = [
         start(program, *RECIPE, f"--workdir={tmp_path}", *by_flags(number, port=port))
         for number, program in enumerate(programs)
     ]
-    (lead, _), _ = [finish(process, status=143) for process in pair]
-    # The 10th wish is that of step 8, after the two of the compilation, and each step here waits
-    # for its metrics.
+    (lead, _), _ = [finish(process, status) for process in pair]
+    # Every step here is logged, and so read before the next one is started.
     assert "saved step 8; the same command resumes" in lead
     output, _ = finish(start(["launch.py"], *RECIPE, f"--workdir={tmp_path}", devices=1))
     assert "going on from step 8" in output
@@ -215,11 +217,11 @@ def test_what_runs_in_one_process_is_not_started_in_several(mode):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, victim):
+def test_when_one_process_is_killed_the_other_ends_and_says_why(tmp_path, victim):
     port = free_port()
     pair = [
         start(
-            ["tests/kill_at.py", "step", "12", "SIGKILL"] if number == victim else ["launch.py"],
+            ["tests/kill_at.py", "step=10", "SIGKILL"] if number == victim else ["launch.py"],
             *RECIPE,
             f"--workdir={tmp_path}",
             *by_flags(number, port=port),
@@ -227,9 +229,7 @@ def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, v
         for number in range(2)
     ]
     finish(pair[victim], status=-9)
-    began = time.monotonic()
     _, errors = finish(pair[1 - victim], status=1)
-    assert time.monotonic() - began < 30
     assert errors.splitlines()[-1] == abort.LOST
 
 
@@ -248,9 +248,8 @@ def test_no_launcher_means_one_process_and_no_waiting(monkeypatch):
         if name.startswith(("SLURM_", "OMPI_")):
             monkeypatch.delenv(name)
     assert cluster() is None
-    began = time.monotonic()
     start_processes()
-    assert time.monotonic() - began < 0.1
+    assert not jax.distributed.is_initialized()
     # As in the batch script itself, outside srun.
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
