@@ -1,214 +1,187 @@
-"""Seconds to a test accuracy: our runs beside the same net, trained by the same recipe, in PyTorch
-on the CPU.
+"""Trains a Fashion-MNIST recipe in PyTorch on the CPU, to set beside our own runs of it.
 
-    python -m benchmarks.time_to_accuracy --config=configs/NAME.py [--config.field=value ...] --output=results
-    python -m benchmarks.time_to_accuracy --output=results   # the page again, from the logs kept
+    python -m benchmarks.time_to_accuracy --config=configs/NAME.py [--config.field=value ...] \\
+        --output=results
 
-The first trains in PyTorch, which wants the machine for itself, and keeps a small log beside those
-of our runs, which `benchmarks.fashion_mnist` keeps. Without --output it only prints.
+The peer begins with our initial parameters and sees our batches in our order, with our rates; the
+draws of the augmentation are its own. It wants the machine for itself, prints a line an epoch, and
+with --output keeps the log beside ours and makes the page again: see `benchmarks.fashion_mnist`.
 """
 
 import datetime
-import itertools
-import json
 import platform
 import statistics
 import sys
+import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
+from torch.nn import functional
 
-from benchmarks import run_logs
-from benchmarks.run_logs import Log
+from benchmarks import fashion_mnist
+from benchmarks.peers import pytorch
 from resnet_jax import config as recipe
+from resnet_jax import data
 from resnet_jax.errors import UserError
+from resnet_jax.experiment import Experiment, assemble, prepare_runtime
+from resnet_jax.training.metrics import MetricSums
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "the recipe to train in PyTorch; none: only write the page"
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "folder of logs and page; nothing is written without it"
-)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "the recipe")
+_OUTPUT = flags.DEFINE_string("output", None, "folder of logs and page")
+# Field of a recipe -> the values that the peer has.
+SUPPORTED = {
+    "accumulate_steps": (1,),
+    "precision": ("float32",),
+    "optimizer.name": ("sgd",),
+    "optimizer.decoupled": (False,),
+    "loss.name": ("softmax",),
+    "data.random_resized_crop": (None, False),
+    "data.random_erasing": (0.0,),
+    "data.mixup": (0.0,),
+    "data.cutmix": (0.0,),
+}
 
-TARGETS = (0.92, 0.94)
-COLUMNS = ("recipe", "with", "n", *(f"s to {target}" for target in TARGETS))
-COLUMNS += ("final top-1", "training time (s)", "s an epoch", "images/s")
 
-
-def train(config: ConfigDict, name: str) -> Log:
-    """Trains a recipe in PyTorch, printing a line an epoch, and returns its log.
-
-    Args:
-      config: the recipe.
-      name: of its file.
+class Trainer:
+    """Takes the steps of a recipe in PyTorch on the CPU.
 
     Raises:
-      UserError: the data is missing, or PyTorch or something that the recipe asks for is, or it
-        scores another split.
+      UserError: the recipe asks for something that the peer lacks.
     """
-    from resnet_jax.experiment import assemble, prepare_runtime
 
-    try:
-        import torch
+    def __init__(self, parts: Experiment):
+        self._config, self._loader = parts.config, parts.train_loader
+        pytorch.refuse_others(SUPPORTED, dict(recipe.flatten(parts.config)).get, "config")
+        torch.manual_seed(parts.config.seed)
+        self.network = pytorch.Network(parts.model, parts.create_state().variables)
+        self.network.to(memory_format=torch.channels_last)
+        self._rates = jax.vmap(parts.rate)(jnp.arange(parts.plan.total_steps)).tolist()
+        moments = (255 * np.asarray(moment, np.float32) for moment in self._loader.moments())
+        self._mean, self._std = map(torch.from_numpy, moments)
+        self._optimizer = make_optimizer(self.network, parts.config.optimizer)
 
-        from benchmarks.torch_training import Trainer
-    except ImportError as error:
-        raise UserError("training in PyTorch needs it: pip install torch") from error
-    recipe.validate(config)
-    run_logs.check_split(config, "the recipe")
-    prepare_runtime(config)
-    parts = assemble(config)
-    header = run_logs.describe(
-        parts.config, name, parts.train_loader.source, len(parts.eval_loader.source)
-    ) | {
-        "device": "1 × CPU in 1 process",
-        "cores": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": version("torch")},
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": run_logs.command_line(sys.argv),
-    }
-    epochs: list[dict[str, Any]] = []
+    def step(self, number: int) -> dict[str, float]:
+        """Takes a step; returns the batch's sums as `MetricSums` adds them."""
+        images, labels, _ = self._batch(self._loader, number)
+        self._optimizer.param_groups[0]["lr"] = self._rates[number]
+        self._optimizer.param_groups[1]["lr"] = self._rates[number]
+        self._optimizer.zero_grad(set_to_none=True)
+        logits = self.network.train()(images)
+        smoothing = self._config.loss.label_smoothing
+        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss.backward()
+        self._optimizer.step()
+        return sums(logits, labels, loss.item() * len(labels))
 
-    def report(record: dict[str, Any]) -> None:
-        epochs.append(record)
-        print(json.dumps(record), flush=True)
+    @torch.inference_mode()
+    def evaluate(self, loader: data.Loader) -> dict[str, float]:
+        """Returns the means over a split, every image counted once."""
+        found = MetricSums()
+        for number in range(len(loader)):
+            images, labels, rows = self._batch(loader, number)
+            logits, labels = self.network.eval()(images)[rows], labels[rows]
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            found.add(sums(logits, labels, loss.item()))
+        return found.means()
 
-    Trainer(parts, parts.create_state().variables).run(report)
-    return Log(header, epochs)
-
-
-def page(ours: dict[str, list[Log]], peers: dict[str, list[Log]]) -> str:
-    """Returns the page in Markdown: for each recipe trained in PyTorch, our runs and PyTorch's."""
-    lines = [
-        "# Time to accuracy on Fashion-MNIST",
-        "",
-        "`python -m benchmarks.time_to_accuracy --output=results` makes this page from the logs in",
-        (
-            "[`fashion_mnist/`](fashion_mnist). Seconds of training steps, waiting for data"
-            " included, until the first"
-        ),
-        (
-            "epoch after which the top-1 of the test images is what the column says; start-up,"
-            " compiling and evaluating"
-        ),
-        (
-            "are not in them. Medians over n seeds; in brackets, images/s at the median step. The"
-            " runs were made one after"
-        ),
-        (
-            "the other, so the machine's drift is in the comparison, as the range over the epochs"
-            " shows:"
-        ),
-        (
-            "[cpu_training.md](cpu_training.md) has training steps in turns. A target that lies"
-            " among the final scores of"
-        ),
-        "the seeds is reached by some and missed by others, which says nothing of a framework.",
-        "",
-        (
-            "PyTorch trains the same net (channels_last, float32, eager) from the same initial"
-            " parameters on the same"
-        ),
-        (
-            "batches, with the same augmentation (its own draws), schedule and loss; it makes its"
-            " batches between the"
-        ),
-        (
-            "steps. A recipe's header says how it was chosen, and whether test scores had a part in"
-            " that."
-        ),
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-    ]
-    for name, found in peers.items():
-        lines.append(row(name, "JAX (this project)", ours.get(name, [])))
-        lines.append(row(name, f"PyTorch {found[0].header['versions']['torch']}", found))
-    lines += ["", "The commands (DIR holds the published IDX files):", ""]
-    for name, found in peers.items():
-        for log in [*ours.get(name, [])[:1], *found[:1]]:
-            lines.append(
-                f"- {log.header['date'][:10]}, {log.header['cores']} cores:"
-                f" `{log.header['command']}`"
-            )
-    return "\n".join(lines) + "\n"
+    def _batch(self, loader: data.Loader, number: int) -> tuple[torch.Tensor, ...]:
+        """Returns images [N, C, H, W], normalised and in training augmented, labels and mask."""
+        batch, fields = loader[number], self._config.data
+        images = torch.from_numpy(batch["image"])
+        if loader.train:
+            flip = loader.source.image_shape is None if fields.flip is None else fields.flip
+            images = augment(images, fields.pad_and_crop, flip)
+        images = ((images.float() - self._mean) / self._std).permute(0, 3, 1, 2)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return images, torch.from_numpy(batch["label"]).long(), torch.from_numpy(batch["mask"])
 
 
-def row(name: str, framework: str, runs: list[Log]) -> str:
-    """Returns the table's row of a recipe's runs in a framework."""
-    if not runs:
-        return f"| {name} | {framework} | 0 | not yet measured " + "|" * (len(COLUMNS) - 3)
-    last = [log.epochs[-1] for log in runs]
-    images = [line["step"] * log.header["batch_size"] for line, log in zip(last, runs, strict=True)]
-    speed, steady = (
-        statistics.median(count / line[kind] for count, line in zip(images, last, strict=True))
-        for kind in ("seconds", "steady_seconds")
-    )
-    epochs = [
-        line["seconds"] - before["seconds"]
-        for log in runs
-        for before, line in itertools.pairwise([{"seconds": 0.0}, *log.epochs])
-    ]
-    cells = [
-        name,
-        framework,
-        str(len(runs)),
-        *(median_time([time_to(log, target) for log in runs]) for target in TARGETS),
-        run_logs.mean_and_deviation([log.top1 for log in runs]),
-        f"{statistics.median(line['seconds'] for line in last):,.0f}",
-        f"{min(epochs):,.0f} to {max(epochs):,.0f}",
-        f"{speed:,.0f} ({steady:,.0f})",
-    ]
-    return f"| {' | '.join(cells)} |"
+def sums(logits: torch.Tensor, labels: torch.Tensor, loss: float) -> dict[str, float]:
+    hits = (logits.argmax(1) == labels).sum().item()
+    return {"loss": loss, "top1": hits, "top5": 0, "examples": len(labels)}
 
 
-def time_to(log: Log, target: float) -> float | None:
-    """Returns the seconds of training until the test top-1 was first at least `target`; None if it
-    never was.
+def make_optimizer(network: torch.nn.Module, fields: ConfigDict) -> torch.optim.SGD:
+    """Returns momentum SGD with L2 decay of the kernels alone, or of everything."""
+    weights, decay = list(network.parameters()), fields.weight_decay
+    other_decay = decay if fields.decay_norm_and_bias else 0.0
+    kernels = {"params": [w for w in weights if w.ndim > 1], "weight_decay": decay}
+    others = {"params": [w for w in weights if w.ndim <= 1], "weight_decay": other_decay}
+    momentum = {"momentum": fields.momentum, "nesterov": fields.nesterov}
+    return torch.optim.SGD([kernels, others], lr=0.0, **momentum)
+
+
+def augment(images: torch.Tensor, pixels: int, flip: bool) -> torch.Tensor:
+    """Crops each image of [N, H, W, C] from itself in a black frame, and mirrors half of them."""
+    count, height, width, _ = images.shape
+    top, left = torch.randint(0, 2 * pixels + 1, (2, count, 1))
+    mirrored = torch.rand(count, 1) < (0.5 if flip else 0.0)
+    rows, columns = top + torch.arange(height), torch.arange(width).expand(count, width)
+    columns = left + torch.where(mirrored, columns.flip(1), columns)
+    padded = functional.pad(images, (0, 0, pixels, pixels, pixels, pixels))
+    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def train(parts: Experiment) -> Iterator[dict[str, float]]:
+    """Trains to the end and gives the line of each epoch, see `reporting.curves.Epochs`.
+
+    The seconds are those of the steps with the making of their batches.
+
+    Raises:
+      UserError: the peer lacks something, or the loss is no longer finite.
     """
-    return next(
-        (line["seconds"] for line in log.epochs if line.get("test_top1", 0) >= target), None
-    )
+    trainer, plan, times, means = Trainer(parts), parts.plan, [], MetricSums()
+    seconds = steady = 0.0
+    for step in range(1, plan.total_steps + 1):
+        began = time.perf_counter()
+        means.add(trainer.step(step - 1))
+        times.append(time.perf_counter() - began)
+        if not np.isfinite(means.loss):
+            raise UserError(f"the loss is not finite at step {step}: lower config.schedule.base_lr")
+        if plan.ends_epoch(step) or step == plan.total_steps:
+            seconds, steady = seconds + sum(times), steady + statistics.median(times) * len(times)
+            line = {"step": step, "epoch": plan.epoch(step)}
+            line |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
+            scores = {"train": means.means(), "eval": trainer.evaluate(parts.eval_loader)}
+            for split, found in scores.items():
+                line |= {f"{split}_{kind}": round(found[kind], 5) for kind in ("loss", "top1")}
+            yield line
+            times, means = [], MetricSums()
 
 
-def median_time(times: list[float | None]) -> str:
-    """Returns the median of the times found, and how many runs got there if not all did."""
-    found = [time for time in times if time is not None]
-    if not found:
-        return "not reached"
-    return f"{statistics.median(found):,.0f}" + f" ({len(found)} of {len(times)})" * (
-        len(found) < len(times)
-    )
-
-
-def main() -> int:
-    if {"--help", "-h"} & set(sys.argv):
-        print(f"{__doc__}\n{flags.FLAGS.main_module_help()}")
-        return 0
+def main(argv: list[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"{argv[1]!r} is not a flag: flags have the form --name=value")
     try:
-        left = flags.FLAGS(sys.argv)[1:]
-        if left:
-            raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")
-        output = Path(_OUTPUT.value) if _OUTPUT.value else None
-        if _CONFIG.value is not None:
-            name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-            log = train(_CONFIG.value, name)
-            if output is not None:
-                run_logs.write(log, output / "fashion_mnist", prefix="torch_")
-        if output is not None:
-            folder = output / "fashion_mnist"
-            peers = run_logs.read_all(folder, "torch_")
-            if not peers:
-                raise UserError(f"{folder} holds no log of PyTorch: name a recipe with --config")
-            (output / "time_to_accuracy.md").write_text(page(run_logs.read_all(folder), peers))
-    except (UserError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        recipe.validate(_CONFIG.value)
+        prepare_runtime(_CONFIG.value)
+        parts = assemble(_CONFIG.value)
+        sizes = len(parts.train_loader.source), len(parts.eval_loader.source)
+        variables = parts.create_state().variables
+        header = fashion_mnist.describe(parts.config, sys.argv, variables, *sizes) | {
+            "cores": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), "torch": version("torch")},
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        epochs = []
+        for epoch in train(parts):
+            print(epoch, flush=True)
+            epochs.append(epoch)
+        if _OUTPUT.value:
+            log, output = fashion_mnist.Log(header, epochs), Path(_OUTPUT.value)
+            fashion_mnist.write(log, output / "fashion_mnist", "torch_")
+            fashion_mnist.write_page(output)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    flags.mark_flag_as_required("config")
+    app.run(main)

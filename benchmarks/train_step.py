@@ -1,0 +1,226 @@
+"""Whole training steps beside the peers: stock Flax and PyTorch, each in a process of its own.
+
+    python -m benchmarks.train_step --output=results                            # on the CPU
+    python -m benchmarks.train_step --device=gpu --minutes=15 --output=results  # on one GPU
+
+On a GPU, ResNet-50 in bfloat16 comes first, then what the time allows. Record and page are written
+after each match. --small tries all of that on a CPU.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import pages
+from benchmarks.harness import Failure, Worker, alternate, network, ratio, speed
+from resnet_jax.commands.benchmark import measure_matmul
+from resnet_jax.models.analysis.roofline import DATA_SHEETS
+from resnet_jax.models.analysis.summary import summarize
+
+# Contestant -> module of `benchmarks.peers` and the options of its `make_step`.
+CONTESTANTS = {
+    "ours": ("ours", {}),
+    "stock Flax": ("stock_flax", {}),
+    "PyTorch": ("pytorch", {}),
+    "torch.compile": ("pytorch", {"mode": "default"}),
+    "CUDA graphs": ("pytorch", {"mode": "reduce-overhead"}),
+}
+START_LIMIT, TURN_LIMIT = 900.0, 120.0  # seconds
+PROFILED_STEPS = 5
+
+
+class Problem(NamedTuple):
+    """What is trained: a network on random images [batch, side, side, channels]."""
+
+    network: str
+    batch: int
+    side: int = 224
+    channels: int = 3
+    num_classes: int = 1000
+    dtype: str = "float32"
+    device: str = "cpu"
+
+
+ON_CPU, ON_GPU = ("ours", "stock Flax", "PyTorch"), ("ours", "torch.compile", "stock Flax")
+# What matters most first. At batch 512 no more than two fit into a GPU's memory.
+MATCHES = {
+    "cpu": [
+        (Problem("resnet18", 64, 28, 1, 10), ON_CPU),
+        (Problem("resnet50", 16), ON_CPU),
+        (Problem("fashion_mnist_best", 128, 28, 1, 10), ON_CPU),
+    ],
+    "gpu": [
+        (Problem(name, batch, dtype="bfloat16", device="gpu"), names)
+        for name, batch, names in (
+            ("resnet50", 256, ON_GPU),
+            ("resnet50", 128, ON_GPU),
+            ("resnet18", 512, ON_GPU),
+            ("resnet50", 256, ("ours", "CUDA graphs")),
+            ("resnet50", 512, ("ours", "torch.compile")),
+            ("resnet50", 512, ("ours", "stock Flax")),
+        )
+    ],
+}
+SMALL = {"batch": 8, "side": 32, "device": "cpu", "dtype": "float32"}
+
+
+def play(
+    problem: Problem, names: Sequence[str], rounds: int, seconds: float, deadline: float
+) -> dict[str, Any]:
+    """Plays a match: all contestants are alive at once and take turns; who fails is left out.
+
+    Args:
+      problem: what they train.
+      names: of the contestants.
+      rounds: turns of each, fewer where the time is up.
+      seconds: of a turn, which has one step at least.
+      deadline: of `time.monotonic`.
+
+    Returns:
+      "rounds", each {contestant: seconds a step}; contestant -> "ready", its first answer, "last",
+      its last, with memory and profile, and "errors", why it failed.
+    """
+    workers, errors, ready, last = {}, {}, {}, {}
+
+    def take_turn(worker: Worker) -> float:
+        steps = max(1, round(seconds / worker.ready["step"]))
+        return worker.ask(TURN_LIMIT, verb="turn", steps=steps)["step"]
+
+    try:
+        for name in names:
+            with noting(name, errors):
+                workers[name] = start(name, problem, min(START_LIMIT, deadline - time.monotonic()))
+                ready[name] = workers[name].ready
+        turns = {name: partial(take_turn, worker) for name, worker in workers.items()}
+        played, left = alternate(turns, rounds, deadline)
+        for name in workers.keys() - left.keys():
+            with noting(name, errors):
+                profiled = PROFILED_STEPS if name == "ours" else 0
+                last[name] = workers[name].ask(TURN_LIMIT, verb="finish", profiled=profiled)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    match = {"problem": problem._asdict(), "contestants": list(names), "rounds": played}
+    return match | {"ready": ready, "last": last, "errors": errors | left}
+
+
+@contextlib.contextmanager
+def noting(name: str, errors: dict[str, str]) -> Iterator[None]:
+    """Notes the failure of a contestant, which does not stop the others."""
+    try:
+        yield
+    except Failure as failure:
+        errors[name] = str(failure)
+
+
+def start(name: str, problem: Problem, limit: float) -> Worker:
+    """Starts a contestant's process, see `Worker`.
+
+    It has the platform asked for alone, so that a GPU that cannot be used is an error and not a
+    slow run; and JAX takes memory as it needs it, since the others live beside it.
+    """
+    peer, options = CONTESTANTS[name]
+    request = json.dumps({"peer": peer, "options": options, "problem": problem._asdict()})
+    on_gpu = problem.device == "gpu"
+    environment = {
+        "JAX_PLATFORMS": "cuda" if on_gpu and peer != "pytorch" else "cpu",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        **({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
+    }
+    return Worker([sys.executable, "-m", "benchmarks.peers", request], environment, limit)
+
+
+def bound(problem: Problem, device: str) -> float | None:
+    """Returns images a second that a device allows, as far as it is known.
+
+    A GPU's memory bandwidth, by its data sheet, over the traffic of unfused training, see
+    `roofline`; a CPU's FLOP/s in a matrix product, measured now, over those of training.
+    """
+    model = network(problem.network, num_classes=problem.num_classes)
+    floor = summarize(model, problem.side, problem.channels).floor
+    if device in DATA_SHEETS:
+        wide = jnp.dtype(problem.dtype).itemsize / 2  # the floor counts values of two bytes
+        return DATA_SHEETS[device][1] / (wide * floor.unfused_bytes)
+    return measure_matmul() / floor.flops if problem.device == "cpu" else None
+
+
+def tables(matches: list[dict[str, Any]]) -> dict[str, list[pages.Row]]:
+    """Returns the page's tables: a row a contestant, and where our step's time on a GPU goes."""
+    rows = [row(match, name) for match in matches for name in match["contestants"]]
+    found = {"Training steps": rows}
+    for match in matches[:1]:
+        profile = match["last"].get("ours", {}).get("profile")
+        if profile and match["problem"]["device"] == "gpu":
+            parts = [*profile["categories"].items(), ("first kernel to last", profile["span"])]
+            found["Our first step of these, by kind of work"] = [
+                {"kind": kind, "ms a step": 1e3 * seconds} for kind, seconds in parts
+            ]
+            found["Its longest instructions"] = [
+                {"instruction": name, "kind": kind, "ms a step": 1e3 * seconds}
+                for name, kind, seconds in profile["kernels"]
+            ]
+    return found
+
+
+def row(match: dict[str, Any], name: str) -> pages.Row:
+    """Returns the table's row of a contestant of a match."""
+    problem, rounds = Problem(**match["problem"]), match["rounds"]
+    found, peak = speed(rounds, name, problem.batch), match["last"].get(name, {}).get("peak")
+    return {
+        "network": problem.network,
+        "images": f"{problem.batch} of {problem.side}x{problem.side}x{problem.channels}",
+        "values": problem.dtype,
+        "contestant": name,
+        "images/s": found,
+        "ours / it": ratio(rounds, "ours", name) if name != "ours" else None,
+        "of the bound": found and match["bound"] and f"{found.median / match['bound']:.0%}",
+        "first step (s)": match["ready"].get(name, {}).get("first_step"),
+        "memory (GiB)": peak and peak / 2**30,
+        "failed": match["errors"].get(name),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = pages.parser(__doc__, rounds=7)
+    parser.add_argument("--device", choices=tuple(MATCHES), default="cpu")
+    parser.add_argument("--networks", nargs="+", help="the matches of these alone")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    parser.add_argument("--minutes", type=float, default=60.0, help="to stop after")
+    small = "the GPU's matches on the CPU, with 8 images of 32x32"
+    parser.add_argument("--small", action="store_true", help=small)
+    options = parser.parse_args(arguments)
+    deadline, dearest = time.monotonic() + 60 * options.minutes, 0.0
+    # This process only counts shapes: it must not take the GPU from the contestants.
+    jax.config.update("jax_platforms", "cpu")
+    kind = "gpu" if options.small else options.device
+    title = "Training on one GPU" if kind == "gpu" else "Training on the CPU"
+    packages = ("jax", "jaxlib", "flax", "torch")
+    result = pages.record(f"{kind}_training", f"{title}, beside the peers", "training", *packages)
+    result["matches"] = []
+    for problem, names in MATCHES[kind]:
+        if problem.network not in (options.networks or [problem.network]):
+            continue
+        problem = problem._replace(**SMALL) if options.small else problem
+        began = time.monotonic()
+        # A match costs what the dearest so far has cost for each of its contestants.
+        if began + dearest * len(names) > deadline:
+            print(f"left out, as the time is nearly up: {', '.join(names)} at {problem}")
+            continue
+        match = play(problem, names, options.rounds, options.seconds, deadline)
+        dearest = max(dearest, (time.monotonic() - began) / len(names))
+        device = next((ready["device"] for ready in match["ready"].values()), problem.device)
+        result["machine"]["device"] = device
+        result["matches"].append(match | {"bound": bound(problem, device)})
+        result["tables"] = tables(result["matches"])
+        pages.save(result, options.output)
+
+
+if __name__ == "__main__":
+    main()
