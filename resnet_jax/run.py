@@ -1,15 +1,9 @@
 """A run on disk: its recipe, its classes, its checkpoints."""
 
 import dataclasses
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +13,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import data
-from resnet_jax.data.images.decode import cores
-from resnet_jax.distributed.mesh import describe_devices, replicated
+from resnet_jax.distributed.mesh import replicated
+from resnet_jax.environment import describe_start
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 
@@ -28,17 +22,6 @@ BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 """Scheme of an address -> the package that reads and writes there for etils.epath."""
 
 _ENVIRONMENT = "environment.json"
-
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "numpy",
-    "ml_collections",
-    "resnet-jax",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +154,7 @@ def check_data(workdir: epath.PathLike, source: data.Source) -> None:
 
 
 def _starts(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Returns what each start of a run has noted, see `_environment`."""
+    """Returns what each start of a run has noted, see `environment.describe_start`."""
     path = workdir / _ENVIRONMENT
     return json.loads(path.read_text()) if path.exists() else []
 
@@ -194,7 +177,7 @@ def describe(workdir: epath.PathLike, config: ConfigDict, source: data.Source) -
     workdir = epath.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        starts = [*_starts(workdir), _environment(len(source))]
+        starts = [*_starts(workdir), describe_start(len(source))]
         _replace(workdir / _ENVIRONMENT, json.dumps(starts, indent=2) + "\n")
         _replace(workdir / "config.json", recipe.to_json(config))
         _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in source.classes))
@@ -209,48 +192,6 @@ def _replace(path: epath.Path, text: str) -> None:
     new = path.with_name(f"{path.name}.new")
     new.write_text(text)
     new.replace(path)
-
-
-def _environment(train_images: int) -> dict[str, Any]:
-    return {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
-        "devices": describe_devices(),
-        "cores": cores(),
-        "train_images": train_images,
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
-
-
-def _version(package: str) -> str | None:
-    """Returns the version of an installed package; None where it runs from a checkout."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Returns the commit of a checkout of this package, "+" behind it when files have changed."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        tracked = subprocess.run(
-            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
-        )
-        if tracked.returncode:
-            return None
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + "+" * bool(changed)
 
 
 def pick_step(checkpoints: Checkpoints, which: str | int) -> int:

@@ -1,10 +1,8 @@
-"""Sweep: the same recipe for several values of a field, one run after another, and a table at the
-end.
-"""
+"""The same recipe for several values of a field, one run after another, and a table at the end."""
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from etils import epath
@@ -12,29 +10,30 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import run
-from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import is_lead
+from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
-from resnet_jax.experiment import prepare_runtime
 from resnet_jax.training.reporting.display import Display
 
 Assignment = tuple[tuple[str, Any], ...]
 
 
-def sweep(config: ConfigDict, axes: Sequence[str], workdir: str) -> None:
-    """Trains every combination in a directory of its own; finished runs are skipped, broken
-    ones resumed.
+def sweep(
+    config: ConfigDict, axes: Sequence[str], workdir: str, train: Callable[[ConfigDict, str], None]
+) -> None:
+    """Trains every combination in a directory of its own, skipping finished runs.
 
     Args:
       config: the recipe that they share.
       axes: one "field=value,value" a field, for example "seed=0,1,2".
       workdir: holds a directory for each run, named after its values, and `sweep.md`, the table.
+      train: trains a recipe in a workdir, or goes on with the run that is there.
 
     Raises:
       UserError: an axis cannot be read, or one of the recipes is not valid; no run has started
         then. `deterministic` is no axis: XLA reads its flags once a process.
     """
-    prepare_runtime(config)
+    prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
     assignments = [tuple(combination) for combination in itertools.product(*map(parse_axis, axes))]
     configs = [assigned(config, assignment) for assignment in assignments]

@@ -1,9 +1,8 @@
-"""Runs `launch.py` and strikes it with a signal at a chosen moment: `python kill_at.py MOMENT
-NUMBER SIGNAL flags...`.
+"""Runs `launch.py` and signals it at a named point: `python kill_at.py POINT SIGNAL flags...`.
 
-MOMENT is "compile", "step", "evaluate" or "seal" (between the last byte of a checkpoint and its
-commit); the signal comes with the NUMBER-th such moment, counted from 1. SIGNAL may be several
-names joined by "+".
+POINT is "compiling", "step=N" (step N is about to be started), "evaluation=N" (that of step N has
+begun) or "checkpoint=N" (all bytes of checkpoint N are written, and it is not committed yet).
+SIGNAL may be several names joined by "+".
 """
 
 import os
@@ -13,38 +12,35 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import launch
-from resnet_jax.commands import train
-from resnet_jax.distributed import signals
-from resnet_jax.training import evaluation
+from resnet_jax.__main__ import main
+from resnet_jax.distributed.signals import Signals
 from resnet_jax.training.checkpointing import checksums
+from resnet_jax.training.reporting.reporter import Reporter
 
+# Point -> whose method passes it, and the step of a call.
 PLACES = {
-    "compile": (signals.Signals, "patiently"),
-    "step": (signals.Requests, "array"),
-    "evaluate": (evaluation, "evaluate"),
-    "seal": (checksums, "seal"),
+    "compiling": (Signals, "patiently", lambda self, work: None),
+    "step": (Reporter, "before_step", lambda self, number: number + 1),
+    "evaluation": (Reporter, "evaluating", lambda self, progress, split: progress.step),
+    "checkpoint": (checksums, "seal", lambda directory: int(directory.name.partition(".")[0])),
 }
 
 
-def arm(moment: str, number: int, names: str) -> None:
-    owner, function = PLACES[moment]
-    original, seen = getattr(owner, function), 0
+def arm(point: str, names: str) -> None:
+    name, _, step = point.partition("=")
+    owner, method, step_of = PLACES[name]
+    original = getattr(owner, method)
 
-    def struck(*arguments, **keywords):
-        nonlocal seen
-        seen += 1
-        if seen == number:
+    def passed(*arguments):
+        if step_of(*arguments) == (int(step) if step else None):
+            setattr(owner, method, original)
             for name in names.split("+"):
                 os.kill(os.getpid(), getattr(signal, name))
-        return original(*arguments, **keywords)
+        return original(*arguments)
 
-    setattr(owner, function, struck)
-    if moment == "evaluate":  # the loop holds the function by name
-        sys.modules["resnet_jax.training.loop"].evaluate = struck
+    setattr(owner, method, passed)
 
 
 if __name__ == "__main__":
-    assert train
-    arm(sys.argv[1], int(sys.argv[2]), sys.argv[3])
-    sys.exit(launch.main([sys.argv[0], *sys.argv[4:]]))
+    arm(sys.argv[1], sys.argv[2])
+    sys.exit(main([sys.argv[0], *sys.argv[3:]]))

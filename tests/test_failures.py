@@ -16,8 +16,9 @@ from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.training import schedule
 from resnet_jax.training.checkpointing import checksums
-from resnet_jax.training.loop import Loop
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 from resnet_jax.training.reporting import trace
+from resnet_jax.training.reporting.reporter import Reporter
 
 
 def settings(**changes):
@@ -89,20 +90,24 @@ def test_a_full_disk_stops_neither_the_training_nor_what_was_saved(tmp_path, cap
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("cannot mount a small tmpfs here")
     filler = place / "filler"
-    visit = Loop._visit
+    log = Reporter.log
+    save = Checkpoints.save
 
-    def visited(self, step, *arguments, **keywords):
-        if step == 22:
-            self._checkpoints.wait()
+    def fill_up(reporter, progress):
+        if progress.step == 22:
             filler.write_bytes(bytes(os.statvfs(place).f_bavail * os.statvfs(place).f_bsize))
-        if step == 33:
-            self._checkpoints.wait()
+        log(reporter, progress)
+
+    def make_room(checkpoints, state, notes):
+        checkpoints.wait()
+        if notes.step == 33:
             filler.unlink()
-        visit(self, step, *arguments, **keywords)
+        save(checkpoints, state, notes)
 
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Loop, "_visit", visited)
+            patch.setattr(Reporter, "log", fill_up)
+            patch.setattr(Checkpoints, "save", make_room)
             train(settings(), str(place / "run"))
         said = capsys.readouterr().out
         assert "saving checkpoint 22" in said

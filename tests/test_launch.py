@@ -222,23 +222,25 @@ def test_a_boundary_past_the_end_is_one_warning_line(tmp_path):
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        ("train", [QUICK]),
-        ("sweep", [QUICK, "--sweep=seed=0,1"]),
+        ("train", [QUICK, "--workdir=WORKDIR"]),
+        ("train", [QUICK, "--sweep=seed=0,1", "--workdir=WORKDIR"]),
         ("benchmark", [QUICK, "--mode=benchmark"]),
-        ("assembly", [QUICK, "--mode=summarize"]),
+        ("summarize", [QUICK, "--mode=summarize"]),
     ],
 )
 def test_the_runtime_is_prepared_before_jax_has_found_its_devices(tmp_path, module, arguments):
+    arguments = [word.replace("WORKDIR", str(tmp_path)) for word in arguments]
     script = f"""
-import sys, launch
+import sys
 from jax._src import xla_bridge
+from resnet_jax import __main__, sweep
 from resnet_jax.commands import {module}
 
-def prepare_runtime(config):
+def prepare_runtime(*_):
     sys.exit(3 if xla_bridge.backends_are_initialized() else 0)
 
-sys.modules["resnet_jax.commands.{module}"].prepare_runtime = prepare_runtime
-launch.main(["launch.py", "--workdir={tmp_path}", *{arguments}])
+{module}.prepare_runtime = sweep.prepare_runtime = prepare_runtime
+__main__.main(["launch.py", *{arguments}])
 sys.exit(4)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=120)

@@ -50,10 +50,8 @@ def launch(workdir, *more):
     return done
 
 
-def strike(workdir, moment, number, signals, *more):
-    return command(
-        ["tests/kill_at.py", moment, str(number), signals], *RECIPE, f"--workdir={workdir}", *more
-    )
+def kill_at(point, signals, workdir):
+    return command(["tests/kill_at.py", point, signals], *RECIPE, f"--workdir={workdir}")
 
 
 def log(workdir):
@@ -85,36 +83,32 @@ def straight(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("moment", "number", "signals", "status"),
+    ("point", "signals", "status"),
     [
-        ("step", 40, "SIGKILL", -9),
-        ("seal", 2, "SIGKILL", -9),
-        ("step", 31, "SIGTERM", 143),
-        ("evaluate", 1, "SIGTERM", 143),
-        ("seal", 3, "SIGUSR1", 143),
-        ("step", 9, "SIGINT", 130),
+        ("step=34", "SIGKILL", -9),
+        ("checkpoint=22", "SIGKILL", -9),
+        ("step=23", "SIGTERM", 143),
+        ("evaluation=22", "SIGTERM", 143),
+        ("checkpoint=33", "SIGUSR1", 143),
+        ("step=7", "SIGINT", 130),
     ],
 )
-def test_a_broken_run_ends_like_an_undisturbed_one(
-    straight, tmp_path, moment, number, signals, status
-):
-    broken = strike(tmp_path, moment, number, signals)
+def test_a_broken_run_ends_like_an_undisturbed_one(straight, tmp_path, point, signals, status):
+    broken = kill_at(point, signals, tmp_path)
     assert broken.returncode == status, broken.stdout + broken.stderr
     assert "Traceback" not in broken.stderr
     if status > 0:
         assert f"{signals}: saving, then stopping" in broken.stdout
         assert "the same command resumes" in broken.stdout.splitlines()[-3]
-    if (moment, number) == ("step", 31):
-        # The 31st wish is that of step 23: two are fed to the programs when they are compiled, six
-        # to an evaluation.
-        assert "saved step 23; " in broken.stdout
+    if point in ("step=23", "evaluation=22"):
+        assert f"saved step {point[-2:]}; " in broken.stdout
     again = launch(tmp_path)
     assert "going on from step" in again.stdout
     assert_equals(tmp_path, straight)
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
-    done = strike(tmp_path, "step", 15, "SIGINT+SIGINT")
+    done = kill_at("step=13", "SIGINT+SIGINT", tmp_path)
     assert done.returncode == 130
     assert done.stdout.splitlines()[-1] == "SIGINT: stopping now"
     assert "saved step" not in done.stdout
@@ -143,7 +137,7 @@ def test_a_run_goes_on_and_is_scored_on_other_numbers_of_devices(tmp_path):
         return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
 
     recipe = (*RECIPE, f"--workdir={tmp_path}", "--config.precision=float64")
-    eight = command(["tests/kill_at.py", "step", "34", "SIGTERM"], *recipe, **devices(8))
+    eight = command(["tests/kill_at.py", "step=26", "SIGTERM"], *recipe, **devices(8))
     assert eight.returncode == 143, eight.stdout + eight.stderr
     two = command(["launch.py"], *recipe, **devices(2))
     assert two.returncode == 0, two.stdout + two.stderr
@@ -163,7 +157,7 @@ def test_a_run_goes_on_and_is_scored_on_other_numbers_of_devices(tmp_path):
 
 
 def test_before_the_first_step_a_signal_ends_the_run_at_once(tmp_path):
-    done = strike(tmp_path, "compile", 1, "SIGTERM")
+    done = kill_at("compiling", "SIGTERM", tmp_path)
     assert done.returncode == 143
     assert done.stdout.splitlines()[-1] == "SIGTERM: stopping now"
     assert not (tmp_path / "checkpoints").exists()
@@ -173,8 +167,8 @@ def test_the_runtime_is_prepared_for_the_precision_that_the_run_has(tmp_path, mo
     class Prepared(Exception):
         pass
 
-    def prepare_runtime(config):
-        raise Prepared(config.precision)
+    def prepare_runtime(precision, deterministic):
+        raise Prepared(precision)
 
     config = recipe.defaults()
     config.precision = "float64"

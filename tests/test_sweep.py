@@ -1,6 +1,7 @@
 import pytest
 
 from resnet_jax import config as recipe
+from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.sweep import assigned, final_scores, parse_axis, sweep, table
 
@@ -37,24 +38,24 @@ def test_an_axis_that_cannot_be_read_is_refused(axis):
 
 def test_a_bad_combination_stops_before_any_run(tmp_path):
     with pytest.raises(UserError, match=r"optimizer\.momentum"):
-        sweep(tiny(), ["optimizer.momentum=0.9,1.5"], str(tmp_path / "sweep"))
+        sweep(tiny(), ["optimizer.momentum=0.9,1.5"], str(tmp_path / "sweep"), train)
     assert not (tmp_path / "sweep").exists()
 
 
 def test_what_holds_for_a_whole_process_is_no_axis(tmp_path):
     with pytest.raises(UserError, match="once with each value"):
-        sweep(tiny(), ["deterministic=False,True"], str(tmp_path / "sweep"))
+        sweep(tiny(), ["deterministic=False,True"], str(tmp_path / "sweep"), train)
     assert not (tmp_path / "sweep").exists()
 
 
 def test_every_combination_is_trained_once_and_a_second_call_trains_none(tmp_path, capsys):
-    sweep(tiny(), ["seed=0,1"], str(tmp_path))
+    sweep(tiny(), ["seed=0,1"], str(tmp_path), train)
     first = (tmp_path / "sweep.md").read_text()
     scores = [final_scores(tmp_path / f"seed={seed}")["top1"] for seed in (0, 1)]
     assert f"| seed=1 | {scores[1]:.4f} |" in first
     assert f"{sum(scores) / 2:.4f} ±" in first
     capsys.readouterr()
-    sweep(tiny(), ["seed=0,1"], str(tmp_path))
+    sweep(tiny(), ["seed=0,1"], str(tmp_path), train)
     assert capsys.readouterr().out.count("is finished") == 2
     assert (tmp_path / "sweep.md").read_text() == first
 

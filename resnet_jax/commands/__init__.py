@@ -1,0 +1,87 @@
+"""The verbs of the command line, one file each.
+
+A verb is a module here that holds `VERB`: what it does, its own flags, and the function that runs
+it. The file is all there is to adding one: `--mode` takes the names of the files.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError, nearest
+
+
+class Arguments(types.SimpleNamespace):
+    """The values of the flags that a verb takes, by name.
+
+    Attributes:
+      config: the validated recipe of --config, None where none was given.
+      recipe_file: the file that it came from.
+    """
+
+    config: ConfigDict | None
+    recipe_file: Path | None
+
+    def recipe(self) -> ConfigDict:
+        """Returns the recipe; raises `UserError` where none was given."""
+        if self.config is None:
+            raise UserError(
+                "--config is missing: name a recipe, for example --config=configs/quickstart.py"
+            )
+        return self.config
+
+    def workdir_of_recipe(self) -> str:
+        """Returns --workdir, by default runs/NAME for the recipe NAME.py."""
+        return self.workdir or f"runs/{self.recipe_file.stem}"
+
+    def required(self, flag: str, what: str) -> Any:
+        """Returns a flag's value; raises `UserError` where it is absent: it should name `what`."""
+        value = getattr(self, flag)
+        if value is None:
+            raise UserError(f"--{flag} is missing: --mode={self.mode} needs {what}")
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """One command.
+
+    Attributes:
+      help: what it does, in a line.
+      run: does it, given the `Arguments`.
+      define_flags: defines its own flags, beside those that all verbs share.
+      takes_recipe: whether --config and its overrides are flags of it.
+      several_processes: whether it runs in several processes at once.
+    """
+
+    help: str
+    run: Callable[[Arguments], None]
+    define_flags: Callable[[flags.FlagValues], None]
+    takes_recipe: bool = False
+    several_processes: bool = True
+
+
+def names() -> list[str]:
+    """Returns the names of all verbs."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Verb:
+    """Returns a verb by its name; raises `UserError` with the nearest names where there is none."""
+    if name not in names():
+        raise UserError(f"--mode={name}: no such verb; {nearest(name, names())}".rstrip("; "))
+    return importlib.import_module(f"{__name__}.{name}").VERB
+
+
+def flags_of(verb: Verb) -> flags.FlagValues:
+    """Returns a verb's own flags, none of them parsed."""
+    values = flags.FlagValues()
+    verb.define_flags(values)
+    return values

@@ -1,4 +1,4 @@
-"""Benchmark: how fast a recipe runs on this machine, beside what the machine could do."""
+"""`--mode=benchmark`: how fast a recipe runs on this machine, beside what the machine could do."""
 
 import dataclasses
 import functools
@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resnet_jax.commands import Verb
 from resnet_jax.distributed.consensus import lead_says
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
-from resnet_jax.distributed.requests import Requests
-from resnet_jax.distributed.signals import Signals
-from resnet_jax.experiment import Experiment, assemble, prepare_runtime
+from resnet_jax.distributed.runtime import prepare_runtime
+from resnet_jax.experiment import Experiment
 from resnet_jax.models.analysis.roofline import DATA_SHEETS, Floor
 from resnet_jax.models.analysis.summary import summarize
 from resnet_jax.training.reporting.display import Display
@@ -53,38 +53,38 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
     Raises:
       UserError: the data is missing, or the batch does not divide over the devices.
     """
-    prepare_runtime(config)
+    prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
-    parts = assemble(config)
-    state = parts.create_state()
+    experiment = Experiment.for_training(config)
+    state = experiment.create_state()
     train_batch, eval_batch = (
-        shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
+        shard_batch(experiment.mesh, loader[0])
+        for loader in (experiment.train_loader, experiment.eval_loader)
     )
-    requests = Requests(Signals(), parts.mesh).array()
     began = time.perf_counter()
-    train_step = parts.train_step().lower(state, train_batch, requests).compile()
+    train_step = experiment.train_step.lower(state, train_batch).compile()
     train_compile = time.perf_counter() - began
     began = time.perf_counter()
-    eval_step = parts.eval_step().lower(state.variables, eval_batch, requests).compile()
+    eval_step = experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
     eval_compile = time.perf_counter() - began
 
-    inference = time_steps(lambda: eval_step(state.variables, eval_batch, requests), seconds)
-    stepper = Stepper(train_step, state, requests)
+    inference = time_steps(lambda: eval_step(state.eval_variables, eval_batch), seconds)
+    stepper = Stepper(train_step, state)
     training = time_steps(functools.partial(stepper, train_batch), seconds)
-    loop, data_wait = _time_loop(parts, stepper, training.median, seconds)
+    loop, data_wait = _time_loop(experiment, stepper, training.median, seconds)
 
-    batch, eval_size = config.batch_size, parts.eval_loader.batch_size
-    height, width, channels = parts.train_loader.image_shape
-    floor = summarize(parts.model, (height, width), channels).floor
+    batch, eval_size = config.batch_size, experiment.eval_loader.batch_size
+    height, width, channels = experiment.train_loader.image_shape
+    floor = summarize(experiment.model, (height, width), channels).floor
     # The floor is counted for values of two bytes.
-    wide = jnp.dtype(parts.model.dtype).itemsize // 2
+    wide = jnp.dtype(experiment.model.dtype).itemsize // 2
     floor = floor._replace(
         unfused_bytes=wide * floor.unfused_bytes, fused_bytes=wide * floor.fused_bytes
     )
     record = {
         "device": describe_devices(),
         "model": config.model.name,
-        "precision": parts.config.precision,
+        "precision": experiment.config.precision,
         "image": [height, width, channels],
         "batch_size": batch,
         "compile_seconds": {"train": round(train_compile, 2), "eval": round(eval_compile, 2)},
@@ -99,7 +99,7 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         },
         "data_wait": round(data_wait, 4),
         "peak_memory_gib": _peak_memory(train_step),
-        **_ceilings(batch / training.median / parts.mesh.size, floor, parts.model.dtype),
+        **_ceilings(batch / training.median / experiment.mesh.size, floor, experiment.model.dtype),
     }
     display.table(_rows(record))
     display.say(json.dumps(record))
@@ -108,11 +108,11 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
 class Stepper:
     """Calls a training step with the state that its last call returned; the state is donated."""
 
-    def __init__(self, train_step: Callable, state: Any, requests: jax.Array):
-        self._train_step, self._state, self._wishes = train_step, state, requests
+    def __init__(self, train_step: Callable, state: Any):
+        self._train_step, self._state = train_step, state
 
     def __call__(self, batch: dict[str, jax.Array]) -> Any:
-        self._state, metrics = self._train_step(self._state, batch, self._wishes)
+        self._state, metrics = self._train_step(self._state, batch)
         return metrics
 
 
@@ -143,25 +143,25 @@ def time_steps(step: Callable[[], Any], seconds: float, stretches: int = 9) -> T
 
 
 def _time_loop(
-    parts: Experiment, stepper: Stepper, step_seconds: float, seconds: float
+    experiment: Experiment, stepper: Stepper, step_seconds: float, seconds: float
 ) -> tuple[float, float]:
     """Returns the seconds a step of the loop with its data and the share of them spent waiting for
     data.
     """
     steps = lead_says(max(5, int(seconds / step_seconds)))
     warm = min(3, steps // 2)
-    with parts.feed(parts.train_loader, 0, steps + warm) as feed:
+    with experiment.batches(experiment.train_loader, 0, steps + warm) as batches:
         before = None
-        for number, batch in feed:
+        for number, batch in batches:
             if number == warm:
                 jax.block_until_ready(before)
-                began, waited = time.perf_counter(), feed.wait
+                began, waited = time.perf_counter(), batches.wait
             metrics = stepper(batch)
             jax.device_get(before)
             before = metrics
         jax.block_until_ready(before)
         elapsed = time.perf_counter() - began
-        return elapsed / steps, (feed.wait - waited) / elapsed
+        return elapsed / steps, (batches.wait - waited) / elapsed
 
 
 def _peak_memory(compiled: Any) -> float:
@@ -252,3 +252,11 @@ def _rows(record: dict[str, Any]) -> dict[str, str]:
             for name in bound
         },
     }
+
+
+VERB = Verb(
+    "measures how fast a recipe runs here, beside what the device could do",
+    lambda arguments: benchmark(arguments.recipe()),
+    lambda values: None,
+    takes_recipe=True,
+)

@@ -1,15 +1,31 @@
-"""Evaluate: score a run's checkpoint on its evaluation split again."""
+"""`--mode=evaluate`: score a run's checkpoint on its evaluation split again."""
 
 import json
 
-from resnet_jax import data, experiment, run
-from resnet_jax.distributed.mesh import is_lead, make_mesh
+from absl import flags
+
+from resnet_jax import data, run
+from resnet_jax.commands import Arguments, Verb
+from resnet_jax.distributed.mesh import is_lead
 from resnet_jax.distributed.requests import Requests
+from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
+from resnet_jax.experiment import Experiment
 from resnet_jax.training import memory
 from resnet_jax.training.evaluation import evaluate as score
 from resnet_jax.training.reporting.display import Display
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "the run", flag_values=values)
+    flags.DEFINE_string("which", "best", "the checkpoint: best, last or a step", flag_values=values)
+    flags.DEFINE_integer(
+        "batch_size", None, "images a step; default: the run's", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "where the data is, if not where it was", flag_values=values
+    )
 
 
 def evaluate(
@@ -32,33 +48,44 @@ def evaluate(
     if data_dir is not None:
         data.check_is_mounted("--data_dir", data_dir)
         config.data.dir = data_dir
-    experiment.prepare_runtime(config)
-    mesh = make_mesh()
+    prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
-    model, variables, description = run.restore(workdir, which, mesh=mesh)
-    loader = experiment.make_loader(config, mesh, train=False, say=display.warn)
-    experiment.check_processes(config, loader.source)
+    experiment = Experiment(config, display.warn)
+    _, variables, description = run.restore(workdir, which, mesh=experiment.mesh)
+    loader = experiment.eval_loader
+    experiment.check_processes(loader)
     if tuple(loader.source.classes) != description.classes:
         raise UserError(
-            f"--workdir={workdir} was trained on {len(description.classes)} classes that are not"
-            f" the {len(loader.source.classes)} of {loader.source.name}: give --data_dir of the"
-            " same data set"
+            f"--workdir={workdir} was trained on {len(description.classes)} classes that are not "
+            f"the {len(loader.source.classes)} of {loader.source.name}: give --data_dir of the "
+            "same data set"
         )
-    with Signals(silent=not is_lead()) as interrupts:
-        feed = experiment.open_feed(config, loader, mesh, 0, len(loader))
+    with Signals(silent=not is_lead()) as signals:
+        batches = experiment.batches(loader, 0, len(loader))
         display.start(f"evaluating step {description.step}", len(loader.source), unit="image")
-        step = experiment.eval_step(config, model, loader, mesh)
-        # A signal ends the process at once: there is nothing to save, so no wish to stop can come
-        # back.
+        # A signal ends the process at once: there is nothing to save, so none to stop comes back.
+        requests = Requests(signals, experiment.mesh)
         with memory.explaining(
             lambda: memory.evaluation_out_of_memory("--batch_size", loader.batch_size)
         ):
-            means, _ = score(step, variables, feed, Requests(interrupts, mesh), display.tick)
+            scored, _ = score(experiment.eval_step, variables, batches, requests, display.tick)
         display.stop()
     record = {
         "split": loader.source.split,
-        "examples": means.examples,
-        **means.means(),
+        "examples": scored.examples,
+        **scored.means(),
         "step": description.step,
     }
     display.say(json.dumps(record))
+
+
+def main(arguments: Arguments) -> None:
+    evaluate(
+        arguments.required("workdir", "the directory of a run"),
+        which=arguments.which,
+        batch_size=arguments.batch_size,
+        data_dir=arguments.data_dir,
+    )
+
+
+VERB = Verb("scores a run again, on any checkpoint, batch size and devices", main, define_flags)

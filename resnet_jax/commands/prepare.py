@@ -3,15 +3,44 @@
 import pathlib
 from collections.abc import Sequence
 
+from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from resnet_jax import data
+from resnet_jax.commands import Arguments, Verb
 from resnet_jax.data.prepare import prepare as pack
 from resnet_jax.data.sources import tars
 from resnet_jax.errors import UserError
 
 TARS = "imagenet_tars"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "source",
+        "folder",
+        "what --data_dir holds: folder, imagenet_tars, shards or a TFDS name",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "the directory of what is to be prepared", flag_values=values
+    )
+    flags.DEFINE_string("output_dir", None, "where the shards go", flag_values=values)
+    flags.DEFINE_list(
+        "splits", [], "splits to pack; default: training and evaluation", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "short_side", None, "shrink longer short sides to this many pixels", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "quality", 90, "JPEG quality of shrunken images, 1 to 100", flag_values=values
+    )
+    flags.DEFINE_integer("shard_examples", 4096, "images a shard", flag_values=values)
+    flags.DEFINE_integer("num_threads", None, "threads; default: one a core", flag_values=values)
+    flags.DEFINE_float(
+        "eval_fraction", None, "share held out from a folder without splits", flag_values=values
+    )
 
 
 def prepare(
@@ -111,3 +140,27 @@ def _open(
         return tars.open_split(config, split, train is not False)
     data.check(config)
     return data.open_source(config, train is not False, seed=0)
+
+
+def main(arguments: Arguments) -> None:
+    if arguments.output_dir is None:
+        raise UserError("--output_dir is missing: name the directory that the shards go to")
+    prepare(
+        arguments.source,
+        arguments.data_dir,
+        arguments.output_dir,
+        splits=arguments.splits,
+        short_side=arguments.short_side,
+        quality=arguments.quality,
+        shard_examples=arguments.shard_examples,
+        num_threads=arguments.num_threads,
+        eval_fraction=arguments.eval_fraction,
+    )
+
+
+VERB = Verb(
+    "packs a folder, a TFDS directory or ImageNet's tars into shards, shrunk if asked",
+    main,
+    define_flags,
+    several_processes=False,
+)

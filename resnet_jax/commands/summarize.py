@@ -1,20 +1,29 @@
-"""`--mode=summarize`: a network's table, and the recipe's data as a picture, before anything is
-trained.
-"""
+"""`--mode=summarize`: a network's table, and the recipe's data as a picture."""
 
+import functools
 import os
 
 import jax
+from absl import flags
 from ml_collections import ConfigDict
 
-from resnet_jax import data, experiment
-from resnet_jax.config import build_model
-from resnet_jax.distributed.mesh import make_mesh
+from resnet_jax import data
+from resnet_jax.commands import Arguments, Verb
+from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
+from resnet_jax.experiment import Experiment
 from resnet_jax.models import create_model
 from resnet_jax.models.analysis.summary import Summary, format_summary
 from resnet_jax.models.analysis.summary import summarize as count
 from resnet_jax.models.zoo import Variant, get_variant
+from resnet_jax.seeds import seed_words
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("model", None, "a network's name, in place of --config", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", None, "where batch.png goes; default: runs/<config name>", flag_values=values
+    )
 
 
 def summarize(
@@ -24,8 +33,7 @@ def summarize(
     picture: str = "batch.png",
     channels: int = 3,
 ) -> None:
-    """Prints parameters, multiply-adds, activations and memory, stage by stage, beside the
-    reference.
+    """Prints a network's parameters, multiply-adds, activations and memory, stage by stage.
 
     For a recipe whose data is there, images and classes are those of the data, and its first
     training batch is saved as a picture, augmented as the network will see it, with labels.
@@ -44,18 +52,20 @@ def summarize(
     name = model or config.model.name
     variant = get_variant(name)
     size = (variant.image_size, variant.image_size)
+    said = ""
     if config is None:
         network = create_model(name)
-        said = None
     else:
-        loader, said = _open(config)
-        if loader is None:
+        prepare_runtime(config.precision, config.deterministic)
+        experiment = Experiment(config)
+        try:
+            experiment.resolve()
+            *size, channels = experiment.train_loader.image_shape
+            said = _picture(experiment, picture)
+        except UserError as error:
             size = (config.data.image_size or variant.image_size,) * 2
-        else:
-            config = experiment.resolve(config, loader)
-            *size, channels = loader.image_shape
-            said = _picture(config, loader, picture)
-        network = build_model(config)
+            said = f"no picture of the data: {error}"
+        network = experiment.model
     summary = count(network, tuple(size), channels)
     height, width = size
     title = (
@@ -68,18 +78,11 @@ def summarize(
         print(said)
 
 
-def _open(config: ConfigDict) -> tuple[data.Loader | None, str]:
-    """Returns the training batches of a recipe, or None and why there are none."""
-    experiment.prepare_runtime(config)
-    try:
-        return experiment.make_loader(config, make_mesh(), train=True), ""
-    except UserError as error:
-        return None, f"no picture of the data: {error}"
-
-
-def _picture(config: ConfigDict, loader: data.Loader, path: str) -> str:
+def _picture(experiment: Experiment, path: str) -> str:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    data.save_grid(loader, 0, path, augment=jax.jit(experiment.make_augment(config, loader)))
+    loader = experiment.train_loader
+    augment = functools.partial(experiment.augment, seed=seed_words(experiment.config.seed))
+    data.save_grid(loader, 0, path, augment=jax.jit(augment))
     return f"the first batch of {loader.source.name} {loader.source.split}: {path}"
 
 
@@ -93,3 +96,24 @@ def _beside_reference(variant: Variant, summary: Summary, size: tuple[int, int])
 
 def _difference(found: int, reference: int) -> str:
     return "equal" if found == reference else f"here {found - reference:+,}"
+
+
+def main(arguments: Arguments) -> None:
+    if "://" in (arguments.workdir or ""):
+        raise UserError(
+            f"--workdir={arguments.workdir}: the picture of the data needs a local directory"
+        )
+    if arguments.config is None:
+        summarize(model=arguments.model)
+    else:
+        picture = f"{arguments.workdir_of_recipe()}/batch.png"
+        summarize(config=arguments.config, model=arguments.model, picture=picture)
+
+
+VERB = Verb(
+    "shows a network stage by stage, and the first batch as a picture",
+    main,
+    define_flags,
+    takes_recipe=True,
+    several_processes=False,
+)

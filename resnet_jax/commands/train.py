@@ -1,34 +1,56 @@
-"""Train: put the parts together, say what they are, and run the loop."""
+"""`--mode=train`: say what a recipe is, train it, or go on with the run that is there."""
 
 import dataclasses
-import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from resnet_jax import data, run
+from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
 from resnet_jax.distributed.requests import Requests
+from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.distributed.signals import Signals
-from resnet_jax.experiment import Experiment, assemble, prepare_runtime
+from resnet_jax.errors import UserError
+from resnet_jax.experiment import Experiment
 from resnet_jax.models.analysis.summary import summarize
+from resnet_jax.sweep import sweep
 from resnet_jax.training import memory, schedule
-from resnet_jax.training.checkpointing.checkpoints import Notes
-from resnet_jax.training.loop import Loop
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints, Notes
+from resnet_jax.training.loop import EvaluatingSide, Loop, TrainingSide
+from resnet_jax.training.progress import Progress
+from resnet_jax.training.reporting import trace
 from resnet_jax.training.reporting.display import Display
 from resnet_jax.training.reporting.goodput import Goodput
 from resnet_jax.training.reporting.logbook import Logbook
-from resnet_jax.training.reporting.trace import Trace
+from resnet_jax.training.reporting.reporter import Reporter
 from resnet_jax.training.state import TrainState
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "workdir", None, "where the run is kept; default: runs/<config name>", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "sweep",
+        [],
+        "field=value,value: one run for each value; given again, for each combination",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "start:stop, steps to record a trace of in the workdir's profile/",
+        flag_values=values,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The compiled steps, what the training step is given, and the seconds that compiling them
-    took.
-    """
+    """The compiled steps, the shapes of what the training step takes, and the compiling seconds."""
 
     train_step: Any
     eval_step: Any
@@ -45,76 +67,126 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
       profile: steps to record a trace of.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: something that the user can fix.
       Interrupted: a signal asked to stop, and the run is saved.
     """
     goodput = Goodput()
     config, changes = run.merge_with_saved(config, workdir)
-    prepare_runtime(config)
+    prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
-    with Signals(silent=not is_lead()) as interrupts:
-        parts = assemble(config, display.warn)
-        checkpoints = run.open_checkpoints(workdir, parts.config, say=display.say)
-        step = checkpoints.newest_intact()
-        notes = None if step is None else checkpoints.notes(step)
-        if notes is not None and step == parts.plan.total_steps and notes.scores:
-            display.say(
-                f"{workdir} is finished: {step} steps, {_say_scores(notes.scores)}; nothing to do"
-            )
+    with Signals(silent=not is_lead()) as signals:
+        experiment = Experiment.for_training(config, display.warn)
+        checkpoints = run.open_checkpoints(workdir, experiment.config, say=display.say)
+        notes = _newest_notes(checkpoints)
+        if notes and notes.scores and notes.step == experiment.plan.total_steps:
+            scores = _say_scores(notes.scores)
+            display.say(f"{workdir} is finished: {notes.step} steps, {scores}; nothing to do")
             checkpoints.close()
             return
-        if notes is not None:
-            run.check_data(workdir, parts.train_loader.source)
-        if is_lead():
-            run.describe(workdir, parts.config, parts.train_loader.source)
-        state = parts.create_state()
-        if notes is not None:
-            state = checkpoints.restore(step, state)
-        requests = Requests(interrupts, parts.mesh, parts.config.checkpoint.every_minutes)
+        state = _begin(workdir, experiment, checkpoints, notes)
         with goodput.spent("compiling"):
-            programs = _compile(parts, state, requests, interrupts)
-        display.table(_introduction(parts, programs, workdir))
-        for line in [*changes, *_warnings(parts)]:
+            programs = _compile(experiment, state, signals)
+        display.table(_introduction(experiment, programs, workdir))
+        for line in [*changes, *_warnings(experiment), *_resumption(experiment, notes)]:
             display.say(line)
-        if notes is not None:
-            display.say(f"going on from step {step} (epoch {parts.plan.epoch(step):g})")
         logbook = _open_logbook(workdir, notes, display)
-        loop = _make_loop(
-            parts,
-            programs,
-            checkpoints=checkpoints,
-            logbook=logbook,
-            display=display,
-            interrupts=interrupts,
-            requests=requests,
-            goodput=goodput,
-            trace=Trace(workdir, profile, silent=not is_lead()),
+        requests = Requests(signals, experiment.mesh, experiment.config.checkpoint.every_minutes)
+        recorder = trace.Trace(workdir, profile, silent=not is_lead())
+        reporter = Reporter(
+            experiment.plan, display, logbook, goodput, recorder, _diagnose(experiment)
         )
+        loop = _make_loop(experiment, programs, checkpoints, reporter, requests)
         try:
-            with memory.explaining(lambda: memory.out_of_memory(parts, programs.shapes)):
-                loop.run(state, notes)
+            with memory.explaining(lambda: _out_of_memory(experiment, programs.shapes)):
+                loop.run(state, Progress.from_notes(notes) if notes else Progress())
             best = checkpoints.notes(checkpoints.best_step())
-            display.say(
-                f"best: {_say_scores(best.scores)} at step {best.step}; the run is in {workdir}"
-            )
+            scores = _say_scores(best.scores)
+            display.say(f"best: {scores} at step {best.step}; the run is in {workdir}")
         finally:
             display.stop()
-            for opened in (checkpoints, logbook, parts.train_loader, parts.eval_loader):
+            for opened in (checkpoints, logbook, experiment.train_loader, experiment.eval_loader):
                 opened.close()
             display.say(goodput.line())
 
 
-def _warnings(parts: Experiment) -> list[str]:
-    """Returns a line for everything in the recipe that is allowed and seldom meant."""
-    trained, scored = parts.train_loader.source.split, parts.eval_loader.source.split
-    lines = schedule.warnings(parts.config.schedule, parts.config.num_epochs)
-    if data.splits.overlap(trained, scored):
-        lines.append(
-            f"{scored} is scored and {trained} trained on: the scores say nothing of other images"
-        )
-    if lacking := parts.eval_loader.source.lacking_classes():
-        lines.append(f"{scored} is scored and has no image of {lacking} of the classes")
-    return lines
+def _newest_notes(checkpoints: Checkpoints) -> Notes | None:
+    step = checkpoints.newest_intact()
+    return None if step is None else checkpoints.notes(step)
+
+
+def _begin(
+    workdir: str, experiment: Experiment, checkpoints: Checkpoints, notes: Notes | None
+) -> TrainState:
+    """Writes down what the run is, and returns its state: the checkpoint's, else a fresh one."""
+    source = experiment.train_loader.source
+    if notes:
+        run.check_data(workdir, source)
+    if is_lead():
+        run.describe(workdir, experiment.config, source)
+    state = experiment.create_state()
+    return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state
+
+
+def _compile(experiment: Experiment, state: TrainState, signals: Signals) -> Programs:
+    """Compiles both steps, so that a step that does not fit is told before the first is taken."""
+    train_batch, eval_batch = (
+        shard_batch(experiment.mesh, loader[0])
+        for loader in (experiment.train_loader, experiment.eval_loader)
+    )
+    shapes = memory.shapes_of((state, train_batch))
+    began = time.monotonic()
+
+    def compile_train_step() -> Any:
+        return experiment.train_step.lower(*shapes).compile()
+
+    def compile_eval_step() -> Any:
+        return experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
+
+    with memory.explaining(lambda: _out_of_memory(experiment, shapes)):
+        train_step = signals.patiently(compile_train_step)
+    limit = memory.device_gib()
+    if limit is not None and memory.needed_gib(train_step) > limit:
+        raise _out_of_memory(experiment, shapes)
+    images = experiment.eval_loader.batch_size
+    with memory.explaining(
+        lambda: memory.evaluation_out_of_memory("config.eval_batch_size", images)
+    ):
+        eval_step = signals.patiently(compile_eval_step)
+    return Programs(train_step, eval_step, shapes, time.monotonic() - began)
+
+
+def _out_of_memory(experiment: Experiment, shapes: Any) -> UserError:
+    config = experiment.config
+    return memory.out_of_memory(
+        config.batch_size,
+        config.batch_size // experiment.mesh.size,
+        config.accumulate_steps,
+        lambda parts: experiment.make_train_step(parts).lower(*shapes).compile(),
+    )
+
+
+def _make_loop(
+    experiment: Experiment,
+    programs: Programs,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    requests: Requests,
+) -> Loop:
+    train_loader, eval_loader = experiment.train_loader, experiment.eval_loader
+    return Loop(
+        experiment.plan,
+        TrainingSide(
+            programs.train_step, lambda start, stop: experiment.batches(train_loader, start, stop)
+        ),
+        EvaluatingSide(
+            programs.eval_step,
+            lambda: experiment.batches(eval_loader, 0, len(eval_loader)),
+            eval_loader.source.split,
+        ),
+        checkpoints,
+        reporter,
+        requests,
+    )
 
 
 def _open_logbook(workdir: str, notes: Notes | None, display: Display) -> Logbook:
@@ -128,93 +200,74 @@ def _open_logbook(workdir: str, notes: Notes | None, display: Display) -> Logboo
     )
 
 
-def _make_loop(parts: Experiment, programs: Programs, **surroundings: Any) -> Loop:
-    """Returns the loop over the recipe's data; `surroundings` are what a loop has beside steps and
-    data.
-    """
-    return Loop(
-        parts.plan,
-        train_step=programs.train_step,
-        eval_step=programs.eval_step,
-        open_feed=lambda start, stop: parts.feed(parts.train_loader, start, stop),
-        open_eval_feed=lambda: parts.feed(parts.eval_loader, 0, len(parts.eval_loader)),
-        eval_split=parts.eval_loader.source.split,
-        diagnose=functools.partial(data.diagnosis, source=parts.train_loader.source),
-        **surroundings,
-    )
+def _diagnose(experiment: Experiment) -> Callable[[data.Prefetcher, int, float], str | None]:
+    source = experiment.train_loader.source
+    return lambda batches, images, seconds: data.diagnosis(batches, source, images, seconds)
 
 
-def _compile(
-    parts: Experiment, state: TrainState, requests: Requests, interrupts: Signals
-) -> Programs:
-    train_batch, eval_batch = (
-        shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
-    )
-    shapes = memory.shapes_of((state, train_batch, requests.array()))
-    began = time.monotonic()
-
-    def compile_train_step() -> Any:
-        return parts.train_step().lower(*shapes).compile()
-
-    def compile_eval_step() -> Any:
-        return parts.eval_step().lower(state.variables, eval_batch, requests.array()).compile()
-
-    with memory.explaining(lambda: memory.out_of_memory(parts, shapes)):
-        train_step = interrupts.patiently(compile_train_step)
-    limit = memory.device_gib()
-    if limit is not None and memory.needed_gib(train_step) > limit:
-        raise memory.out_of_memory(parts, shapes)
-    eval_batch_size = parts.eval_loader.batch_size
-    with memory.explaining(
-        lambda: memory.evaluation_out_of_memory("config.eval_batch_size", eval_batch_size)
-    ):
-        eval_step = interrupts.patiently(compile_eval_step)
-    return Programs(train_step, eval_step, shapes, time.monotonic() - began)
+def _warnings(experiment: Experiment) -> list[str]:
+    """Returns a line for everything in the recipe that is allowed and seldom meant."""
+    trained, source = experiment.train_loader.source.split, experiment.eval_loader.source
+    lines = schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
+    if data.splits.overlap(trained, source.split):
+        lines.append(
+            f"{source.split} is scored and {trained} trained on: the scores say nothing of other "
+            "images"
+        )
+    if lacking := source.lacking_classes():
+        lines.append(f"{source.split} is scored and has no image of {lacking} of the classes")
+    return lines
 
 
-def _introduction(parts: Experiment, programs: Programs, workdir: str) -> dict[str, str]:
+def _resumption(experiment: Experiment, notes: Notes | None) -> list[str]:
+    if notes is None:
+        return []
+    return [f"going on from step {notes.step} (epoch {experiment.plan.epoch(notes.step):g})"]
+
+
+def _introduction(experiment: Experiment, programs: Programs, workdir: str) -> dict[str, str]:
     """Returns what a person should know before the loop begins, name by name."""
-    config, plan = parts.config, parts.plan
-    height, width, channels = parts.train_loader.image_shape
-    summary = summarize(parts.model, (height, width), channels)
-    train_source, eval_source = parts.train_loader.source, parts.eval_loader.source
-    warmup = (
-        f", {config.schedule.warmup_epochs:g} epochs of warm-up"
-        if config.schedule.warmup_epochs
-        else ""
-    )
-    drops = f" at epochs {', '.join(f'{b:g}' for b in config.schedule.boundaries)}"
-    shape = (
-        f"× {config.schedule.factor:g}{drops}"
-        if config.schedule.name == "step"
-        else config.schedule.name
-    )
+    config, plan = experiment.config, experiment.plan
+    train_source, eval_source = experiment.train_loader.source, experiment.eval_loader.source
+    height, width, channels = experiment.train_loader.image_shape
+    summary = summarize(experiment.model, (height, width), channels)
+    shape = config.schedule.name
+    if shape == "step":
+        drops = ", ".join(f"{boundary:g}" for boundary in config.schedule.boundaries)
+        shape = f"× {config.schedule.factor:g} at epochs {drops}"
+    warmup = config.schedule.warmup_epochs
+    parts = config.accumulate_steps
     return {
         "devices": describe_devices(),
-        "model": (
-            f"{config.model.name}, {summary.params:,} parameters, {summary.macs / 1e6:,.1f} M"
-            f" multiply-adds, {config.precision}"
-        ),
-        "data": (
-            f"{train_source.name}, {len(train_source):,} {train_source.split} and"
-            f" {len(eval_source):,} {eval_source.split} images of {height}×{width}×{channels},"
-            f" {len(train_source.classes)} classes"
-        ),
-        "schedule": (
-            f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps;"
-            f" {config.optimizer.name}, peak rate {parts.peak_rate:g}, {shape}{warmup}"
-        ),
-        "batch": (
-            f"{config.batch_size} images, {config.batch_size // parts.mesh.size} a device"
-            + (f" in {config.accumulate_steps} parts" if config.accumulate_steps > 1 else "")
-        ),
-        "compiled": (
-            f"in {programs.seconds:.1f} s; a step takes "
-            f"{memory.needed_gib(programs.train_step):.2f} GiB a device"
-        ),
+        "model": f"{config.model.name}, {summary.params:,} parameters, "
+        f"{summary.macs / 1e6:,.1f} M multiply-adds, {config.precision}",
+        "data": f"{train_source.name}, {len(train_source):,} {train_source.split} and "
+        f"{len(eval_source):,} {eval_source.split} images of {height}×{width}×{channels}, "
+        f"{len(train_source.classes)} classes",
+        "schedule": f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps; "
+        f"{config.optimizer.name}, peak rate {experiment.peak_rate:g}, {shape}"
+        + (f", {warmup:g} epochs of warm-up" if warmup else ""),
+        "batch": f"{config.batch_size} images, {config.batch_size // experiment.mesh.size} a device"
+        + (f" in {parts} parts" if parts > 1 else ""),
+        "compiled": f"in {programs.seconds:.1f} s; a step takes "
+        f"{memory.needed_gib(programs.train_step):.2f} GiB a device",
         "workdir": str(workdir),
     }
 
 
 def _say_scores(scores: Mapping[str, float]) -> str:
     return f"top1 {scores['top1']:.4f} top5 {scores['top5']:.4f} loss {scores['loss']:.4f}"
+
+
+def main(arguments: Arguments) -> None:
+    config, workdir = arguments.recipe(), arguments.workdir_of_recipe()
+    if arguments.sweep and arguments.profile:
+        raise UserError("--profile records one run: leave out --sweep")
+    if arguments.sweep:
+        sweep(config, arguments.sweep, workdir, train)
+    else:
+        profile = trace.parse(arguments.profile) if arguments.profile else range(0)
+        train(config, workdir, profile=profile)
+
+
+VERB = Verb("trains a recipe, or goes on with its run", main, define_flags, takes_recipe=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from resnet_jax.data import splits
-from resnet_jax.data.augment.pipeline import make_augment
+from resnet_jax.data.augment.pipeline import make_augment, make_normalise
 from resnet_jax.data.grid import save_grid
 from resnet_jax.data.input_bound import diagnosis
 from resnet_jax.data.loader import Loader
@@ -22,6 +22,7 @@ __all__ = [
     "check_is_mounted",
     "diagnosis",
     "make_augment",
+    "make_normalise",
     "open_source",
     "save_grid",
 ]

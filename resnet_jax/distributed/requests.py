@@ -1,61 +1,99 @@
-"""What the processes ask of the next steps: to stop, or to save."""
+"""What people and the clock ask of a run, at the same step in every process: to stop, to save."""
 
+import dataclasses
 import time
+from typing import Any
 
 import jax
 import numpy as np
 
-from resnet_jax.distributed.mesh import is_lead, shard_batch
+from resnet_jax.distributed.mesh import is_lead, replicated, shard_batch, split_by_batch
 from resnet_jax.distributed.signals import Signals
 
 
-class Requests:
-    """What the processes want from the next steps, agreed on through the step itself.
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What all processes do after a step.
 
-    Each process feeds its requests into the step, which takes the largest of each over all devices;
-    they come back with the metrics, so all processes read the same answer for the same step.
-
-    Args:
-      interrupts: this process's signals.
-      mesh: the devices.
-      every_minutes: how often process 0 requests for a checkpoint; None for never.
+    Attributes:
+      stop: the exit status to stop with; 0: go on.
+      save: whether to save a checkpoint.
+      step_is_slow: whether steps take so long that the loop should not run ahead of them.
     """
 
-    def __init__(self, interrupts: Signals, mesh, every_minutes: float | None = None):
-        self._interrupts = interrupts
+    stop: int = 0
+    save: bool = False
+    step_is_slow: bool = False
+
+    def __or__(self, other: "Answer") -> "Answer":
+        return Answer(
+            max(self.stop, other.stop),
+            self.save or other.save,
+            self.step_is_slow or other.step_is_slow,
+        )
+
+
+class Requests:
+    """Requests of this process, and the answers that all processes agree on.
+
+    A process that acted on its own signal would leave the others waiting for it in the next
+    step. So with several processes each `ask` starts a small program beside the step, the
+    maximum over all devices of what their processes want, and `answer` reads its result: the
+    same, for the same step, everywhere. A process alone starts nothing.
+
+    Args:
+      signals: of this process.
+      mesh: the devices.
+      every_minutes: how often process 0 asks for a checkpoint; None for never.
+    """
+
+    def __init__(
+        self, signals: Signals, mesh: jax.sharding.Mesh, every_minutes: float | None = None
+    ):
+        self.signals = signals
         self._mesh = mesh
         self._interval = None if every_minutes is None else every_minutes * 60
+        self._maximum = None
         self.saved()
-        self._local_devices = len(mesh.local_devices)
-        self._none = self._array(0, 0)
-
-    def _array(self, stop: int, save: int):
-        rows = np.zeros((self._local_devices, 2), np.int32)
-        rows[0] = stop, save
-        return shard_batch(self._mesh, {"requests": rows})["requests"]
+        if jax.process_count() > 1:
+            # Compiled here, before the first step, since a compilation beside one would delay it.
+            program = jax.jit(
+                lambda rows: rows.max(axis=0),
+                in_shardings=split_by_batch(mesh),
+                out_shardings=replicated(mesh),
+            )
+            self._maximum = program.lower(self._on_devices(Answer())).compile()
 
     def saved(self) -> None:
-        """Starts the clock towards the next wish for a checkpoint anew."""
+        """Starts the clock towards the next checkpoint again."""
         self._last_save = time.monotonic()
 
-    def array(self):
-        """Returns int32 [devices, 2]: exit status to stop with (0: none), whether to save."""
-        save = is_lead() and self._is_due()
-        if not self._interrupts.stop and not save:
-            return self._none
-        return self._array(self._interrupts.stop, int(save))
+    def ask(self, step_is_slow: bool = False) -> Any:
+        """Tells the other processes what this one wants; returns what `answer` takes."""
+        mine = self._wanted(step_is_slow)
+        return mine if self._maximum is None else self._maximum(self._on_devices(mine))
 
-    def agreed(self, answers: np.ndarray | None) -> tuple[int, bool]:
-        """Returns what all processes agree to do: exit status to stop with (0: go on), whether
-        to save.
+    def answer(self, asked: Any) -> Answer:
+        """Returns what all processes do; waits for those that have not asked yet.
 
         Args:
-          answers: the requests that came back with the newest metrics; one process need not wait
-            for them.
+          asked: from `ask`; None where nothing is open. What a process alone wants by now counts
+            in any case, since nobody else has to agree.
         """
-        if jax.process_count() == 1:
-            return self._interrupts.stop, self._is_due()
-        return (0, False) if answers is None else (int(answers[0]), bool(answers[1]))
+        if self._maximum is None:
+            return self._wanted() | (asked or Answer())
+        if asked is None:
+            return Answer()
+        stop, save, step_is_slow = np.asarray(asked).tolist()
+        return Answer(stop, bool(save), bool(step_is_slow))
+
+    def _wanted(self, step_is_slow: bool = False) -> Answer:
+        return Answer(self.signals.stop, is_lead() and self._is_due(), step_is_slow)
+
+    def _on_devices(self, mine: Answer) -> jax.Array:
+        row = np.array(dataclasses.astuple(mine), np.int32)
+        rows = np.tile(row, (len(self._mesh.local_devices), 1))
+        return shard_batch(self._mesh, {"rows": rows})["rows"]
 
     def _is_due(self) -> bool:
         return self._interval is not None and time.monotonic() - self._last_save > self._interval

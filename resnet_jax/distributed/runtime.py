@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep the memory that a training step will ask for again."""
+"""What has to be set before JAX finds its devices: flags, caches, and the C library's allocator."""
 
 import ctypes
 import importlib.util
@@ -9,6 +9,33 @@ import jax
 
 # <malloc.h> of the GNU C library.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def prepare_runtime(precision: str, deterministic: bool = False) -> None:
+    """Sets what JAX reads once: asking whether this process leads is already too late.
+
+    Compiled programs are kept in the user's cache directory, never in a workdir: they are
+    executable code, which a shared or downloaded workdir must not bring along.
+    JAX_COMPILATION_CACHE_DIR names another directory, JAX_ENABLE_COMPILATION_CACHE=false keeps
+    none.
+
+    Args:
+      precision: of the recipe; "float64" needs JAX's 64-bit types.
+      deterministic: whether to ask XLA for repeatable kernels on GPUs.
+    """
+    flags, flag = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
+    if deterministic and flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+    jax.config.update("jax_enable_x64", precision == "float64")
+    if not jax.config.jax_compilation_cache_dir:
+        user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        cache = os.path.join(user_cache, "resnet_jax", "xla")
+        jax.config.update("jax_compilation_cache_dir", cache)
+    # The many small programs of a start take long together; JAX would keep the long ones alone.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if computes_on_cpu():
+        keep_freed_memory()
 
 
 def computes_on_cpu() -> bool:

@@ -22,10 +22,10 @@ class Interrupted(Exception):
 class Signals:
     """Listens for SIGTERM, SIGINT and Slurm's USR1 while it is entered.
 
-    The first signal sets `stop`, which the loop reads between steps. While `nothing_to_lose` holds,
-    before the first step, a signal ends the process at once, as a second SIGINT does at any time.
-    Enter it after `jax.distributed.initialize`, which installs handlers of its own, and in the main
-    thread.
+    The first signal sets `stop`, which the loop reads between steps. While `nothing_to_lose`
+    holds, before the first step, a signal ends the process at once, as a second SIGINT does at
+    any time. Enter it after `jax.distributed.initialize`, which installs handlers of its own, and
+    in the main thread.
 
     Args:
       silent: say nothing; for all processes but one.
@@ -40,6 +40,7 @@ class Signals:
         self.nothing_to_lose = True
         self._silent = silent
         self._before: dict[int, object] = {}
+        self._waiting = ThreadPoolExecutor(1, thread_name_prefix="waiting")
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -49,6 +50,7 @@ class Signals:
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._waiting.shutdown()
 
     def _handle(self, number: int, _) -> None:
         name = signal.Signals(number).name
@@ -69,8 +71,9 @@ class Signals:
             os.write(1, f"{line}\n".encode())
 
     def patiently(self, work: Callable[[], Result]) -> Result:
-        """Runs long work that holds the main thread, such as a compilation, so that signals are
-        still handled.
+        """Runs long work, such as a compilation, while signals are still handled.
+
+        Python runs a handler in the main thread, between two of its own instructions. A call into
+        JAX is one instruction, so it goes to a thread, and the main thread waits in Python.
         """
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(work).result()
+        return self._waiting.submit(work).result()

@@ -9,13 +9,13 @@ from resnet_jax.distributed.requests import Requests
 from resnet_jax.training.metrics import MetricSums
 
 
-class Feed(Protocol):
+class Batches(Protocol):
     """A stretch of batches, made ahead and placed on the devices."""
 
     wait: float
     """Seconds that the consumer has waited for batches so far."""
 
-    def __enter__(self) -> "Feed": ...
+    def __enter__(self) -> "Batches": ...
 
     def __exit__(self, *_) -> None: ...
 
@@ -25,36 +25,37 @@ class Feed(Protocol):
 def evaluate(
     eval_step: Callable,
     variables: dict[str, Any],
-    feed: Feed,
+    batches: Batches,
     requests: Requests,
     tick: Callable[[int], None] = lambda examples: None,
 ) -> tuple[MetricSums | None, int]:
     """Scores all of a loader's examples.
 
     Args:
-      eval_step: from `make_eval_step`.
+      eval_step: (variables, batch) -> `step.Metrics`.
       variables: the network's parameters and statistics.
-      feed: the split's batches on the devices, padding masked.
-      requests: a wish to stop ends the evaluation.
+      batches: the split's, with padding masked.
+      requests: a request to stop ends the evaluation.
       tick: called with the number of examples of each batch that is done.
 
     Returns:
       The sums over the split and 0; or, when it was stopped, None and the exit status asked for.
     """
-    means = MetricSums()
+    scored = MetricSums()
 
-    def settle(metrics) -> int:
-        metrics = jax.device_get(metrics)
-        means.add(metrics.sums)
-        tick(int(metrics.sums["examples"]))
-        return requests.agreed(metrics.requests)[0]
+    def settle(metrics, asked) -> int:
+        sums = jax.device_get(metrics.sums)
+        scored.add(sums)
+        tick(int(sums["examples"]))
+        return requests.answer(asked).stop
 
+    # A batch's metrics are read when the next one has been started, so that devices never wait.
     before = None
-    with feed:
-        for _, batch in feed:
-            metrics = eval_step(variables, batch, requests.array())
-            if before is not None and (stop := settle(before)):
+    with batches:
+        for _, batch in batches:
+            started = eval_step(variables, batch), requests.ask()
+            if before is not None and (stop := settle(*before)):
                 return None, stop
-            before = metrics
-    stop = settle(before)
-    return (None, stop) if stop else (means, 0)
+            before = started
+        stop = settle(*before)
+    return (None, stop) if stop else (scored, 0)

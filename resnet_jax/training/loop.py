@@ -1,71 +1,67 @@
-"""The training loop: steps, evaluations, checkpoints and the log, in an order that a resume can
-repeat.
-"""
+"""The loop: steps, evaluations, checkpoints and the log, in an order that a resume can repeat."""
 
 import dataclasses
-import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
-from resnet_jax.distributed.requests import Requests
-from resnet_jax.distributed.signals import Interrupted, Signals
+from resnet_jax.distributed.requests import Answer, Requests
+from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
-from resnet_jax.training.checkpointing.checkpoints import Checkpoints, Notes
-from resnet_jax.training.evaluation import Feed, evaluate
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints
+from resnet_jax.training.evaluation import Batches, evaluate
 from resnet_jax.training.metrics import MetricSums
-from resnet_jax.training.reporting.display import Display
-from resnet_jax.training.reporting.goodput import STEPS, Goodput
-from resnet_jax.training.reporting.logbook import Logbook
-from resnet_jax.training.reporting.step_timer import StepTimer
-from resnet_jax.training.reporting.trace import Trace
+from resnet_jax.training.plan import Plan
+from resnet_jax.training.progress import Progress
+from resnet_jax.training.reporting.reporter import Reporter
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Metrics
 
+SLOW_STEP_SECONDS = 1.0
+
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """When things happen, in steps.
+class TrainingSide:
+    """What trains.
 
     Attributes:
-      batch_size: images a step.
-      steps_per_epoch: whole batches in an epoch.
-      total_steps: length of the run.
-      eval_every_epochs, save_every_epochs: epochs between evaluations and between checkpoints.
-      log_every_steps: steps between lines of the log; an epoch's end always gets one.
+      step: the compiled (state, batch) -> (state, `Metrics`).
+      open: (start, stop) -> the batches of these steps.
     """
 
-    batch_size: int
-    steps_per_epoch: int
-    total_steps: int
-    eval_every_epochs: float
-    save_every_epochs: float
-    log_every_steps: int
+    step: Callable
+    open: Callable[[int, int], Batches]
 
-    def evaluates_at(self, step: int) -> bool:
-        return step == self.total_steps or self._passes(step, self.eval_every_epochs)
 
-    def saves_at(self, step: int) -> bool:
-        return step == self.total_steps or self._passes(step, self.save_every_epochs)
+@dataclasses.dataclass(frozen=True)
+class EvaluatingSide:
+    """What scores.
 
-    def logs_at(self, step: int) -> bool:
-        step_in_epoch = step % self.steps_per_epoch
-        return step_in_epoch % self.log_every_steps == 0 or step == self.total_steps
+    Attributes:
+      step: the compiled (variables, batch) -> `Metrics`.
+      open: () -> the batches of the split.
+      split: its name in the log.
+    """
 
-    def ends_epoch(self, step: int) -> bool:
-        return step % self.steps_per_epoch == 0
+    step: Callable
+    open: Callable[[], Batches]
+    split: str
 
-    def pauses_at(self, step: int) -> bool:
-        """Whether the host waits for this step, to log, evaluate or save."""
-        return self.logs_at(step) or self.evaluates_at(step) or self.saves_at(step)
 
-    def epoch(self, step: int) -> float:
-        return round(step / self.steps_per_epoch, 4)
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """A step that the devices have been given.
 
-    def _passes(self, step: int, every_epochs: float) -> bool:
-        """Whether a multiple of `every_epochs` lies in the epochs that this step adds."""
-        every_steps = every_epochs * self.steps_per_epoch
-        return int(step / every_steps + 1e-9) > int((step - 1) / every_steps + 1e-9)
+    Attributes:
+      step: how many steps are taken with it.
+      metrics: its own, perhaps still being computed.
+      asked: what this process asked the others with it, see `Requests`.
+    """
+
+    step: int
+    metrics: Metrics
+    asked: Any
 
 
 class Loop:
@@ -73,232 +69,151 @@ class Loop:
 
     Args:
       plan: when things happen.
-      train_step, eval_step: the compiled programs.
-      open_feed: (first step, last step) -> the training batches between them.
-      open_eval_feed: () -> the evaluation split.
-      eval_split: the split's name in the log.
-      diagnose: (feed, images=, seconds=) -> a line when the steps wait too long for data, or None;
-        said once.
-      checkpoints, logbook, display: where things go.
-      interrupts, requests: requests to stop or to save.
-      goodput: adds up where the time goes.
-      trace: records some of the steps.
+      training, evaluating: the compiled steps and their data.
+      checkpoints: where the state goes.
+      reporter: what people see.
+      requests: to stop or to save.
     """
 
     def __init__(
         self,
         plan: Plan,
-        *,
-        train_step: Callable,
-        eval_step: Callable,
-        open_feed: Callable[[int, int], Feed],
-        open_eval_feed: Callable[[], Feed],
-        eval_split: str,
-        diagnose: Callable[..., str | None],
+        training: TrainingSide,
+        evaluating: EvaluatingSide,
         checkpoints: Checkpoints,
-        logbook: Logbook,
-        display: Display,
-        interrupts: Signals,
+        reporter: Reporter,
         requests: Requests,
-        goodput: Goodput,
-        trace: Trace,
     ):
         self._plan = plan
-        self._train_step, self._eval_step = train_step, eval_step
-        self._open_feed, self._open_eval_feed = open_feed, open_eval_feed
-        self._eval_split = eval_split
-        self._diagnose, self._is_diagnosed = diagnose, False
-        self._checkpoints, self._logbook, self._display = checkpoints, logbook, display
-        self._interrupts, self._wishes = interrupts, requests
-        self._goodput, self._trace = goodput, trace
-        self._epoch, self._window = MetricSums(), MetricSums()
-        self._scores: dict[str, float] = {}
-        self._best: dict[str, float] | None = None
-        self._is_best = False
-        self._speed = 0.0
+        self._training, self._evaluating = training, evaluating
+        self._checkpoints, self._reporter, self._requests = checkpoints, reporter, requests
+        # Whether this process's last step was slow, and whether all agreed to wait for slow steps.
+        # Until one has been timed, steps count as slow.
+        self._is_slow_here, self._waits = True, True
 
-    def run(self, state: TrainState, notes: Notes | None = None) -> TrainState:
+    def run(self, state: TrainState, progress: Progress) -> TrainState:
         """Trains to the end, evaluating and saving on the way.
 
         Args:
           state: where to start.
-          notes: what was saved beside it; None at the beginning.
+          progress: of that state; it is moved on.
 
         Returns:
           The state after the last step.
 
         Raises:
           Interrupted: a signal asked to stop; the state is saved.
-          UserError: the loss or a gradient is no longer finite, or the last checkpoint cannot be
-            written.
+          UserError: the loss or a gradient is not finite, or the last checkpoint cannot be written.
         """
-        step = 0
-        if notes is not None:
-            step, self._scores = notes.step, dict(notes.scores)
-            self._epoch, self._window = (
-                MetricSums(**notes.meters["epoch"]),
-                MetricSums(**notes.meters["window"]),
-            )
-            self._best = notes.meters["best"]
-            if self._plan.evaluates_at(step) and not self._scores:
-                self._visit(step, state)
-        if step < self._plan.total_steps:
-            with self._open_feed(step, self._plan.total_steps) as feed:
-                pace = StepTimer(feed)
-                try:
-                    with self._goodput.spent(STEPS):
-                        state = self._steps(step, state, feed, pace)
-                finally:
-                    self._trace.stop()
-                    self._goodput.waited(feed.wait)
-                    if line := pace.line():
-                        self._display.say(line)
-        with self._goodput.spent("saving"):
-            arrived = self._checkpoints.wait()
-        if not arrived:
+        if progress.step and not progress.scores and self._plan.evaluates_at(progress.step):
+            self._visit(state, progress, Answer())  # stopped between this step and its evaluation
+        if progress.step < self._plan.total_steps:
+            with (
+                self._training.open(progress.step, self._plan.total_steps) as batches,
+                self._reporter.training(batches, progress.step),
+            ):
+                state = self._steps(state, progress, batches)
+        if not self._reporter.saving(self._checkpoints.wait):
             raise UserError(
-                f"the last checkpoint could not be written to {self._checkpoints.directory}: see"
-                " above"
+                f"the last checkpoint could not be written to {self._checkpoints.directory}: "
+                "see above"
             )
         return state
 
-    def _steps(self, step: int, state: TrainState, feed: Feed, pace: StepTimer) -> TrainState:
-        self._display.start("training", self._plan.total_steps, step)
-        before: Metrics | None = None
-        for _, batch in feed:
-            self._trace.before(step)
-            state, metrics = self._train_step(state, batch, self._wishes.array())
-            step += 1
-            self._interrupts.nothing_to_lose = False
-            answers = self._settle(step - 1, before, pace)
-            before = metrics
-            stop, save = self._wishes.agreed(answers)
-            if stop or save or self._plan.pauses_at(step) or self._trace.is_over(step - 1):
-                answers = self._settle(step, before, pace)
+    def _steps(self, state: TrainState, progress: Progress, batches: Batches) -> TrainState:
+        """Takes all steps; what is due after one happens when its metrics have been read."""
+        before: Started | None = None
+        for number, batch in batches:
+            self._reporter.before_step(number)
+            state, metrics = self._training.step(state, batch)
+            started = Started(number + 1, metrics, self._requests.ask(self._is_slow_here))
+            self._requests.signals.nothing_to_lose = False
+            # The metrics of a step are read when the next one has been started, so that the devices
+            # never wait for the host; what is asked with them is therefore done a step later.
+            answer = self._settle(before, progress)
+            before = started
+            # Where steps are slow the host does wait: a signal then stops the run at the end of the
+            # step that it came in, and not a whole step later.
+            if answer.stop or answer.save or self._waits or self._pauses_after(started.step):
+                answer |= self._settle(before, progress)
                 before = None
-                stop, save = (
-                    max(old, new)
-                    for old, new in zip((stop, save), self._wishes.agreed(answers), strict=True)
-                )
-                if self._trace.is_over(step - 1):
-                    self._trace.stop()
-                if self._plan.logs_at(step):
-                    self._log(step, pace)
-                self._visit(step, state, save=save, stop=stop)
-                pace.restart()
+                self._visit(state, progress, answer)
             self._checkpoints.poll()
-        self._display.stop()
         return state
 
-    def _settle(self, step: int, metrics: Metrics | None, pace: StepTimer):
-        """Reads the metrics of a step that was started earlier; returns its requests."""
-        if metrics is None:
-            return None
-        metrics = jax.device_get(metrics)
-        if not metrics.sound:
-            self._checkpoints.wait()
-            raise UserError(
-                f"loss or gradients are not finite at step {step} (epoch"
-                f" {self._plan.epoch(step):g}): lower config.schedule.base_lr or lengthen"
-                " config.schedule.warmup_epochs; the last good checkpoint is"
-                f" {max(self._checkpoints.steps(), default='none')}"
-            )
-        if self._plan.ends_epoch(step - 1):
-            self._epoch = MetricSums()
-        self._scores = {}
-        self._epoch.add(metrics.sums)
-        self._window.add(metrics.sums)
-        self._rate = float(metrics.rate)
-        pace.settled(self._plan.batch_size)
-        means = self._window.means()
-        self._display.tick(
-            numbers={
-                "loss": f"{means['loss']:.4f}",
-                "top1": f"{means['top1']:.3f}",
-                "lr": f"{self._rate:.3g}",
-                "images/s": f"{pace.images_per_sec():.0f}",
-                "data wait": f"{pace.data_wait():.0%}",
-            }
-        )
-        return metrics.requests
+    def _pauses_after(self, step: int) -> bool:
+        return self._plan.pauses_at(step) or self._reporter.ends_trace_after(step)
 
-    def _log(self, step: int, pace: StepTimer) -> None:
-        """Writes the line of the steps since the last one."""
-        self._logbook.write(
-            {
-                "step": step,
-                "epoch": self._plan.epoch(step),
-                "split": "train",
-                **self._window.means(),
-                "examples": self._window.examples,
-                "lr": self._rate,
-                **pace.record(),
-            }
-        )
-        self._window = MetricSums()
-        self._speed = pace.images_per_sec()
-        if not self._is_diagnosed:
-            line = self._diagnose(
-                pace.feed, images=pace.all_examples // jax.process_count(), seconds=pace.all_seconds
-            )
-            if line:
-                self._display.say(line)
-                self._is_diagnosed = True
+    def _settle(self, started: Started | None, progress: Progress) -> Answer:
+        """Reads the metrics of a started step into `progress`; returns what was agreed with it."""
+        if started is None:
+            return self._requests.answer(None)
 
-    def _visit(self, step: int, state: TrainState, *, save: bool = False, stop: int = 0) -> None:
-        """Does what is due after a step: evaluate, save, stop."""
+        def read() -> tuple[Metrics, Answer]:
+            return jax.device_get(started.metrics), self._requests.answer(started.asked)
+
+        metrics, answer = self._requests.signals.patiently(read) if self._waits else read()
+        if not metrics.is_finite:
+            self._stop_at_not_finite(started.step)
+        if self._plan.ends_epoch(started.step - 1):
+            progress.epoch = MetricSums()
+        progress.step, progress.scores = started.step, {}
+        progress.epoch.add(metrics.sums)
+        progress.window.add(metrics.sums)
+        progress.rate = float(metrics.rate)
+        self._is_slow_here = self._reporter.step(progress) > SLOW_STEP_SECONDS
+        self._waits = answer.step_is_slow
+        return answer
+
+    def _visit(self, state: TrainState, progress: Progress, answer: Answer) -> None:
+        """Does what is due after a step: log, evaluate, save, stop."""
+        step, stop, is_best = progress.step, answer.stop, False
+        if self._plan.logs_at(step) and progress.window.examples:
+            self._reporter.log(progress)
+            progress.window = MetricSums()
         if self._plan.evaluates_at(step) and not stop:
-            stop = self._evaluate(step, state)
-        if save or stop or self._plan.saves_at(step) or self._is_best:
-            meters = {
-                "epoch": self._epoch.as_dict(),
-                "window": self._window.as_dict(),
-                "best": self._best,
-            }
-            with self._goodput.spent("saving"):
-                self._checkpoints.save(state, Notes(step, self._scores, meters))
-            self._wishes.saved()
-            self._is_best = False
+            stop, is_best = self._evaluate(state, progress)
+        saves = answer.save or stop or self._plan.saves_at(step) or is_best
+        if saves:
+            self._reporter.saving(
+                lambda: self._checkpoints.save(state.saved(), progress.to_notes())
+            )
+            self._requests.saved()
+        self._reporter.after_visit(step, paused=saves or self._plan.pauses_at(step))
         if stop:
-            self._display.stop()
-            with self._goodput.spent("saving"):
-                arrived = self._checkpoints.wait()
-            if not arrived:
+            if not self._reporter.saving(self._checkpoints.wait):
                 raise UserError(
                     f"stopped, and the checkpoint of step {step} could not be written: see above"
                 )
-            self._display.say(f"saved step {step}; the same command resumes")
+            self._reporter.say(f"saved step {step}; the same command resumes")
             raise Interrupted(stop)
 
-    def _evaluate(self, step: int, state: TrainState) -> int:
-        """Scores the evaluation split and writes it down; returns the exit status if a signal came
-        instead.
+    def _evaluate(self, state: TrainState, progress: Progress) -> tuple[int, bool]:
+        """Scores the evaluation split into `progress`.
+
+        Returns:
+          The exit status to stop with where a signal came instead, else 0; whether it is the best.
         """
-        began = time.monotonic()
-        with self._goodput.spent("evaluating"):
-            means, stop = evaluate(
-                self._eval_step, state.variables, self._open_eval_feed(), self._wishes
+        with self._reporter.evaluating(progress, self._evaluating.split) as report:
+            scored, stop = evaluate(
+                self._evaluating.step,
+                state.eval_variables,
+                self._evaluating.open(),
+                self._requests,
             )
-        if means is None:
-            return stop
-        record = {
-            "step": step,
-            "epoch": self._plan.epoch(step),
-            "split": self._eval_split,
-            **means.means(),
-        }
-        record |= {"examples": means.examples}
-        self._scores = means.means()
-        speed = means.examples / (time.monotonic() - began)
-        self._logbook.write(record | {"images_per_sec": round(speed, 1)})
-        self._is_best = self._checkpoints.is_better(self._scores, self._best)
-        if self._is_best:
-            self._best = {"step": step, **self._scores}
-        train_loss = self._epoch.means()["loss"]
-        self._display.say(
-            f"[epoch {self._plan.epoch(step):g}/{self._plan.epoch(self._plan.total_steps):g}] train"
-            f" loss {train_loss:.3f} · {self._eval_split} loss {self._scores['loss']:.3f} top1"
-            f" {self._scores['top1']:.4f} ({means.top1}/{means.examples}) top5"
-            f" {self._scores['top5']:.4f} · {self._speed:.0f} images/s"
+            if scored is None:
+                return stop, False
+            progress.scores = scored.means()
+            report(scored)
+        is_best = self._checkpoints.is_better(progress.scores, progress.best)
+        if is_best:
+            progress.best = {"step": progress.step, **progress.scores}
+        return 0, is_best
+
+    def _stop_at_not_finite(self, step: int) -> None:
+        self._checkpoints.wait()
+        raise UserError(
+            f"loss or gradients are not finite at step {step} (epoch {self._plan.epoch(step):g}): "
+            "lower config.schedule.base_lr or lengthen config.schedule.warmup_epochs; the last "
+            f"good checkpoint is {max(self._checkpoints.steps(), default='none')}"
         )
-        return 0

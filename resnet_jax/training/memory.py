@@ -1,17 +1,14 @@
 """What to change when a step does not fit into the memory of a device."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from resnet_jax import config as recipe
 from resnet_jax.distributed.abort import is_out_of_memory
 from resnet_jax.errors import UserError
-from resnet_jax.experiment import Experiment
 
 MOST_TRIALS = 4
 
@@ -40,9 +37,7 @@ def needed_gib(compiled: Any) -> float:
 
 
 def device_gib() -> float | None:
-    """Returns the GiB that JAX may use on the smallest device of this process, None where it does
-    not tell (CPUs).
-    """
+    """Returns the GiB that JAX may use on this process's smallest device, None where unknown."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     limits = [found["bytes_limit"] for found in stats if found and "bytes_limit" in found]
     return min(limits) / 2**30 if limits else None
@@ -53,37 +48,37 @@ def shapes_of(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
-def out_of_memory(parts: Experiment, shapes: tuple) -> UserError:
+def out_of_memory(
+    batch_size: int, device_share: int, accumulate_steps: int, compile_in: Callable[[int], Any]
+) -> UserError:
     """Returns the error that says what would fit; it has been compiled, and found to.
 
     Args:
-      parts: of the run that does not fit.
-      shapes: of the arguments of its training step, from `shapes_of`.
+      batch_size: images a step.
+      device_share: how many of them a device has.
+      accumulate_steps: of the run that does not fit.
+      compile_in: returns the training step compiled for another number of accumulated parts.
     """
-    share = parts.config.batch_size // parts.mesh.size
-    divisors = [k for k in range(parts.config.accumulate_steps + 1, share + 1) if share % k == 0]
+    divisors = [k for k in range(accumulate_steps + 1, device_share + 1) if device_share % k == 0]
     # There may be dozens and a compilation takes a minute: a few from coarse to fine, the finest
     # among them.
     places = np.linspace(0, len(divisors) - 1, min(MOST_TRIALS, len(divisors))).round().astype(int)
-    for accumulate_steps in (divisors[place] for place in places):
-        if _fits(parts, accumulate_steps, shapes):
+    for parts in (divisors[place] for place in places):
+        if _fits(lambda parts=parts: compile_in(parts)):
             return UserError(
-                f"config.batch_size = {parts.config.batch_size}: a step does not fit into a"
-                f" device's memory; set config.accumulate_steps = {accumulate_steps}, which fits,"
-                " or a smaller batch"
+                f"config.batch_size = {batch_size}: a step does not fit into a device's memory; "
+                f"set config.accumulate_steps = {parts}, which fits, or a smaller batch"
             )
     return UserError(
-        f"config.batch_size = {parts.config.batch_size}: a step does not fit into a device's"
-        " memory, nor does any config.accumulate_steps make it fit: take a smaller network or"
-        " image, config.precision=bfloat16, or more devices"
+        f"config.batch_size = {batch_size}: a step does not fit into a device's memory, nor does"
+        " any config.accumulate_steps make it fit: take a smaller network or image,"
+        " config.precision=bfloat16, or more devices"
     )
 
 
-def _fits(parts: Experiment, accumulate_steps: int, shapes: Any) -> bool:
-    config = recipe.from_json(recipe.to_json(parts.config))
-    config.accumulate_steps = accumulate_steps
+def _fits(compile_step: Callable[[], Any]) -> bool:
     try:
-        compiled = dataclasses.replace(parts, config=config).train_step().lower(*shapes).compile()
+        compiled = compile_step()
     except jax.errors.JaxRuntimeError as error:
         if is_out_of_memory(error):
             return False
@@ -95,9 +90,7 @@ def _fits(parts: Experiment, accumulate_steps: int, shapes: Any) -> bool:
 
 
 def evaluation_out_of_memory(where: str, batch_size: int) -> UserError:
-    """Returns the error of an evaluation step that does not fit; `where` names the flag or the
-    field.
-    """
+    """Returns the error of an evaluation step that does not fit; `where` names flag or field."""
     return UserError(
         f"{where} = {batch_size}: an evaluation step does not fit into a device's memory; halve it"
     )

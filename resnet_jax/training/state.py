@@ -1,13 +1,10 @@
-"""Everything that a training step changes."""
+"""Everything that a training step changes, and the seed that it draws from."""
 
 from typing import Any, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
-from jax.sharding import Sharding
 
 
 @struct.dataclass
@@ -27,11 +24,11 @@ class LossScale:
     def create(cls) -> "LossScale":
         return cls(scale=jnp.float32(2.0**16), good_steps=jnp.int32(0))
 
-    def after(self, sound: jax.Array) -> "LossScale":
+    def after(self, is_finite: jax.Array) -> "LossScale":
         """Returns the scale for the next step, given whether this step's gradients were finite."""
-        good_steps = jnp.where(sound, self.good_steps + 1, 0)
+        good_steps = jnp.where(is_finite, self.good_steps + 1, 0)
         grow = good_steps == self.GROW_AFTER
-        factor = jnp.where(sound, jnp.where(grow, 2.0, 1.0), 0.5).astype(jnp.float32)
+        factor = jnp.where(is_finite, jnp.where(grow, 2.0, 1.0), 0.5).astype(jnp.float32)
         return LossScale(self.scale * factor, jnp.where(grow, 0, good_steps))
 
 
@@ -45,50 +42,28 @@ class TrainState:
       batch_stats: BatchNorm's running statistics; {} without BatchNorm.
       opt_state: the optimizer's state.
       loss_scale: for float16; None in other precisions.
+      seed: from `seeds.seed_words`. It is data, not a constant of the program, so that another seed
+        compiles nothing again; the recipe has it, so that no checkpoint needs to.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
-    loss_scale: LossScale | None = None
+    loss_scale: LossScale | None
+    seed: jax.Array
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def eval_variables(self) -> dict[str, Any]:
+        """The variables that evaluation, restoring and exporting use."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
-
-def create_state(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
-    *,
-    seed: int,
-    sharding: Sharding | None = None,
-    float16: bool = False,
-) -> TrainState:
-    """Initialises the state, every array born where `sharding` puts it.
-
-    Args:
-      model: the network.
-      optimizer: what will update it.
-      image_shape: (H, W, C).
-      seed: of the initial parameters.
-      sharding: of every array; None leaves it to JAX.
-      float16: whether to add a loss scale.
-    """
-
-    def create(key: jax.Array) -> TrainState:
-        variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(variables["params"]),
-            loss_scale=LossScale.create() if float16 else None,
-        )
-
-    # XLA:CPU takes about a second to optimise each draw of random numbers, and this program runs
-    # once.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
-    return jax.jit(create, out_shardings=sharding, compiler_options=options)(jax.random.key(seed))
+    def saved(self) -> dict[str, Any]:
+        """Returns what a checkpoint holds: all but the seed."""
+        return {
+            "step": self.step,
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "opt_state": self.opt_state,
+            "loss_scale": self.loss_scale,
+        }

@@ -1,4 +1,9 @@
-"""One step of training and one of evaluation, each a single compiled program over the mesh."""
+"""One step of training and one of evaluation.
+
+Both are plain functions of arrays. What a recipe decides comes by keyword, is bound once with
+`functools.partial`, and the result is jitted where it is used (`Experiment`): there, a step is
+`train_step(state, batch) -> (state, metrics)` and `eval_step(variables, batch) -> metrics`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.sharding import Mesh
 
+from resnet_jax.seeds import seed_key
 from resnet_jax.training.metrics import example_sums
 from resnet_jax.training.optimizer import schedule_at
 from resnet_jax.training.schedule import Schedule
 from resnet_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
-Augment = Callable[[Batch], tuple[jax.Array, jax.Array]]
+Augment = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -26,145 +31,161 @@ class Metrics:
 
     Attributes:
       sums: from `example_sums`.
-      requests: int32 [2], the largest request of any process: exit status to stop with, whether to
-        save.
       rate: the learning rate of the step; zero in evaluation.
-      sound: whether loss and gradients were finite (in float16: or the loss scale can still
-        shrink).
+      is_finite: whether loss and gradients were (in float16: or the loss scale can still shrink).
     """
 
     sums: dict[str, jax.Array]
-    requests: jax.Array
     rate: jax.Array
-    sound: jax.Array
+    is_finite: jax.Array
 
 
-def make_train_step(
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     augment: Augment,
     loss: Loss,
-    rate: Schedule,
-    mesh: Mesh,
-    *,
-    seed: int,
+    schedule: Schedule,
     accumulate_steps: int = 1,
-):
-    """Builds the training step.
-
-    With `accumulate_steps` = k the batch goes through the network in k parts, part i being the rows
-    i, i + k, ..., so that every device keeps its own rows. The gradient is that of the undivided
-    batch, but for BatchNorm, whose statistics are those of each part, its running statistics moving
-    k times.
+) -> tuple[TrainState, Metrics]:
+    """Takes one step.
 
     Args:
-      model: the network; logits [N, K].
+      state: before the step.
+      batch: from a loader: "image" uint8 [N, H, W, C], "label", "mask", "index", "epoch" [N].
+      model: the network; images [N, H, W, C] -> logits [N, K].
       optimizer: from `make_optimizer`.
-      augment: the device's part of the data path: batch -> images [N, H, W, C] and targets [N, K].
-      loss: from `make_loss`.
-      rate: from `make_schedule`, as the optimizer has it; reported with the metrics.
-      mesh: the devices.
-      seed: of dropout and stochastic depth, folded with the step.
-      accumulate_steps: parts that a batch goes through in; divides the batch of each device.
+      augment: (batch, seed words) -> images and targets [N, K]; the device's part of the data path.
+      loss: (logits, targets) -> [N], from `make_loss`.
+      schedule: the learning rate of a step, as the optimizer has it; reported with the metrics.
+      accumulate_steps: how many parts the batch goes through the network in, see `gradients_of`.
 
     Returns:
-      A jitted function (state, batch, requests) -> (state, `Metrics`) that donates the state.
+      The state after the step, and `Metrics`.
     """
+    images, targets = augment(batch, state.seed)
+    examples = {"images": images, "targets": targets, "mask": batch["mask"]}
+    gradients, batch_stats, sums = gradients_of(state, examples, model, loss, accumulate_steps)
+    if state.loss_scale is not None:
+        gradients = jax.tree.map(lambda g: g / state.loss_scale.scale, gradients)
+    is_finite = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(sums["loss"])
 
-    def part_gradients(state: TrainState, batch_stats, part, key, examples):
-        def objective(params):
-            logits, changes = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                part["images"],
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
-            losses = loss(logits, part["targets"])
-            mean = jnp.sum(jnp.where(part["mask"], losses, 0)) / examples
-            scaled = mean if state.loss_scale is None else mean * state.loss_scale.scale
-            sums = example_sums(logits, part["targets"], losses, part["mask"])
-            return scaled, (changes.get("batch_stats", {}), sums)
-
-        return jax.grad(objective, has_aux=True)(state.params)
-
-    def accumulated_gradients(state: TrainState, whole, key, examples):
-        def split(rows):
-            return jnp.swapaxes(rows.reshape(-1, accumulate_steps, *rows.shape[1:]), 0, 1)
-
-        def body(carry, part_and_number):
-            gradients, batch_stats = carry
-            part, number = part_and_number
-            more, (batch_stats, sums) = part_gradients(
-                state, batch_stats, part, jax.random.fold_in(key, number), examples
-            )
-            return (jax.tree.map(jnp.add, gradients, more), batch_stats), sums
-
-        start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
-        parts = jax.tree.map(split, whole)
-        (gradients, batch_stats), sums = jax.lax.scan(
-            body, start, (parts, jnp.arange(accumulate_steps))
-        )
-        return gradients, (
-            batch_stats,
-            jax.tree.map(lambda rows: jnp.sum(rows, axis=0, dtype=rows.dtype), sums),
-        )
-
-    def step(state: TrainState, batch: Batch, requests: jax.Array) -> tuple[TrainState, Metrics]:
-        images, targets = augment(batch)
-        whole = {"images": images, "targets": targets, "mask": batch["mask"]}
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        examples = jnp.maximum(jnp.sum(batch["mask"]), 1)
-        if accumulate_steps == 1:
-            gradients, (batch_stats, sums) = part_gradients(
-                state, state.batch_stats, whole, key, examples
-            )
-        else:
-            gradients, (batch_stats, sums) = accumulated_gradients(state, whole, key, examples)
-
-        if state.loss_scale is not None:
-            gradients = jax.tree.map(lambda g: g / state.loss_scale.scale, gradients)
-        sound = jnp.isfinite(optax.tree.norm(gradients)) & jnp.isfinite(sums["loss"])
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        after = state.replace(
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-            batch_stats=batch_stats,
-        )
-        if state.loss_scale is not None:
-            after = jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, state)
-            after = after.replace(
-                opt_state=schedule_at(after.opt_state, state.step + 1),
-                loss_scale=state.loss_scale.after(sound),
-            )
-            sound |= state.loss_scale.scale > 1
-        return after.replace(step=state.step + 1), Metrics(
-            sums, jnp.max(requests, axis=0), rate(state.step), sound
-        )
-
-    whole, rows = mesh.replicated(mesh), mesh.split_by_batch(mesh)
-    return jax.jit(step, in_shardings=(whole, rows, rows), out_shardings=whole, donate_argnums=0)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    new = state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats)
+    if state.loss_scale is not None:
+        new = skip_overflow(state, new, is_finite)
+        # A scale of 1 or less has nothing left to give: then the gradients themselves overflow.
+        is_finite |= state.loss_scale.scale > 1
+    return new.replace(step=state.step + 1), Metrics(sums, schedule(state.step), is_finite)
 
 
-def make_eval_step(model: nn.Module, augment: Augment, loss: Loss, mesh: Mesh):
-    """Builds the evaluation step.
+def gradients_of(
+    state: TrainState, examples: Batch, model: nn.Module, loss: Loss, accumulate_steps: int = 1
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Returns the gradient of the mean loss, the moved statistics, and the sums of the metrics.
+
+    With `accumulate_steps` = k the batch goes through the network in k parts, part i being the
+    rows i, i + k, ..., so that every device keeps its own rows. The gradient is that of the
+    undivided batch, but for BatchNorm: its statistics are those of each part, and its running
+    statistics move k times.
 
     Args:
-      model: the network.
-      augment: batch -> images [N, H, W, C] and targets [N, K]; for evaluation it only normalises.
+      state: parameters, statistics, seed and step.
+      examples: "images" [N, H, W, C], "targets" [N, K], "mask" [N].
+      model, loss: as in `train_step`.
+      accumulate_steps: k; divides the batch of each device.
+    """
+    rng = jax.random.fold_in(seed_key(state.seed), state.step)
+    count = jnp.maximum(jnp.sum(examples["mask"]), 1)
+    if accumulate_steps == 1:
+        return _part_gradients(state, state.batch_stats, examples, rng, count, model, loss)
+
+    def split(rows: jax.Array) -> jax.Array:
+        return jnp.swapaxes(rows.reshape(-1, accumulate_steps, *rows.shape[1:]), 0, 1)
+
+    def add_part(carry, part_and_number):
+        gradients, batch_stats = carry
+        part, number = part_and_number
+        part_rng = jax.random.fold_in(rng, number)
+        more, batch_stats, sums = _part_gradients(
+            state, batch_stats, part, part_rng, count, model, loss
+        )
+        return (jax.tree.map(jnp.add, gradients, more), batch_stats), sums
+
+    start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
+    parts = (jax.tree.map(split, examples), jnp.arange(accumulate_steps))
+    (gradients, batch_stats), sums = jax.lax.scan(add_part, start, parts)
+    sums = jax.tree.map(lambda rows: jnp.sum(rows, axis=0, dtype=rows.dtype), sums)
+    return gradients, batch_stats, sums
+
+
+def _part_gradients(state, batch_stats, part, rng, count, model, loss):
+    """Returns what `gradients_of` does, for a part of the `count` examples."""
+
+    def objective(params):
+        logits, changes = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            part["images"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": rng},
+        )
+        losses = loss(logits, part["targets"])
+        mean = jnp.sum(jnp.where(part["mask"], losses, 0)) / count
+        scaled = mean if state.loss_scale is None else mean * state.loss_scale.scale
+        sums = example_sums(logits, part["targets"], losses, part["mask"])
+        return scaled, (changes.get("batch_stats", {}), sums)
+
+    gradients, (new_batch_stats, sums) = jax.grad(objective, has_aux=True)(state.params)
+    return gradients, new_batch_stats, sums
+
+
+def skip_overflow(old: TrainState, new: TrainState, is_finite: jax.Array) -> TrainState:
+    """Returns `new`, or `old` where the gradients overflowed, with the loss scale moved.
+
+    A skipped step counts for the learning rate all the same: else it would fall later than the
+    schedule, and the log, say.
+    """
+    kept = jax.tree.map(lambda after, before: jnp.where(is_finite, after, before), new, old)
+    opt_state = schedule_at(kept.opt_state, old.step + 1)
+    return kept.replace(opt_state=opt_state, loss_scale=old.loss_scale.after(is_finite))
+
+
+def forward(
+    variables: Mapping[str, Any],
+    batch: Batch,
+    *,
+    model: nn.Module,
+    normalise: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """Returns the logits [N, K] of a batch's "image", uint8 [N, H, W, C], in evaluation mode."""
+    return model.apply(variables, normalise(batch["image"]), train=False)
+
+
+def eval_step(
+    variables: Mapping[str, Any],
+    batch: Batch,
+    *,
+    model: nn.Module,
+    normalise: Callable[[jax.Array], jax.Array],
+    loss: Loss,
+) -> Metrics:
+    """Scores one batch.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      batch: "image" uint8 [N, H, W, C], "label" and "mask" [N].
+      model, normalise: as `forward` takes them.
       loss: (logits, targets) -> [N], without label smoothing.
-      mesh: the devices.
 
     Returns:
-      A jitted function (variables, batch, requests) -> `Metrics`, the sums over the batch's
-      unmasked rows.
+      `Metrics`: the sums over the rows that the mask does not leave out.
     """
-
-    def step(variables: dict[str, Any], batch: Batch, requests: jax.Array) -> Metrics:
-        images, targets = augment(batch)
-        logits = model.apply(variables, images, train=False)
-        sums = example_sums(logits, targets, loss(logits, targets), batch["mask"])
-        return Metrics(sums, jnp.max(requests, axis=0), jnp.zeros(()), jnp.isfinite(sums["loss"]))
-
-    whole, rows = mesh.replicated(mesh), mesh.split_by_batch(mesh)
-    return jax.jit(step, in_shardings=(whole, rows, rows), out_shardings=whole)
+    logits = forward(variables, batch, model=model, normalise=normalise)
+    targets = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
+    sums = example_sums(logits, targets, loss(logits, targets), batch["mask"])
+    return Metrics(sums, jnp.zeros(()), jnp.isfinite(sums["loss"]))

@@ -11,8 +11,9 @@ import scipy.special
 from data_settings import settings
 
 from resnet_jax import UserError, data
-from resnet_jax.data.augment.pipeline import mixing, pipeline, transforms
+from resnet_jax.data.augment import mixing, pipeline, transforms
 from resnet_jax.data.images import geometry
+from resnet_jax.seeds import seed_words
 
 KEYS = [jax.random.key(i) for i in range(40)]
 
@@ -38,7 +39,11 @@ def source():
 @functools.cache
 def compiled(train, seed, dtype, changes):
     config = settings(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), **dict(changes))
-    return jax.jit(data.make_augment(config, source(), train, 5, seed, dtype))
+    if not train:
+        normalise = data.make_normalise(config, source(), dtype)
+        return jax.jit(lambda batch: (normalise(batch["image"]), None))
+    augment = data.make_augment(config, source(), 5, dtype)
+    return jax.jit(lambda batch: augment(batch, seed_words(seed)))
 
 
 def augmented(batch, train=True, seed=0, dtype=jnp.float32, **changes):
@@ -46,7 +51,7 @@ def augmented(batch, train=True, seed=0, dtype=jnp.float32, **changes):
 
 
 def test_normalising_is_exact():
-    images, targets = augmented(batch(), train=False)
+    images, targets = augmented(batch())
     expected = (batch()["image"] / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
     assert abs(images - expected).max() < 1e-6
     assert images.dtype == jnp.float32
@@ -54,7 +59,7 @@ def test_normalising_is_exact():
 
 
 def test_evaluation_ignores_every_augmentation():
-    plain = augmented(batch(), train=False)[0]
+    plain = augmented(batch())[0]
     changed = augmented(
         batch(), train=False, flip=True, pad_and_crop=3, random_erasing=1.0, mixup=1.0, cutmix=1.0
     )
@@ -236,7 +241,7 @@ def test_half_precision_rounds_images_and_never_targets():
 def test_moments_of_another_number_of_channels_are_refused():
     config = settings(mean=(0.5,), std=(0.5,))
     with pytest.raises(UserError, match=r"config.data.mean = \(0.5,\): must have 3 numbers"):
-        data.make_augment(config, source(), True, 5, 0)
+        data.make_augment(config, source(), 5)
 
 
 def test_random_crops_are_legal_and_cover_the_image():
@@ -268,7 +273,7 @@ def test_random_crops_of_odd_shapes_stay_inside(shape):
 
 
 def test_keys_differ_between_examples_and_epochs():
-    keys = pipeline.example_keys(7, jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1]))
+    keys = pipeline.example_keys(seed_words(7), jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1]))
     assert len({tuple(row) for row in jax.random.key_data(keys).tolist()}) == 4
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 SCRIPT = """
+import functools
 import re
 
 import jax
@@ -17,7 +18,7 @@ from resnet_jax import data
 
 config = settings(flip=True, pad_and_crop=2, random_erasing=0.5, mixup=0.2, cutmix=1.0)
 source = data.open_source(config, True, 0)
-augment = data.make_augment(config, source, True, 10, 0)
+augment = functools.partial(data.make_augment(config, source, 10), seed=np.array([0, 0], np.uint32))
 batch = data.Loader(source, config, batch_size=32, seed=0, train=True)[0]
 sharding = NamedSharding(jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)), PartitionSpec("data"))
 one = jax.jit(augment)(jax.device_put(batch, jax.devices()[0]))

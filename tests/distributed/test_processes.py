@@ -165,18 +165,21 @@ def test_the_launcher_is_found_and_evaluation_is_exact_to_the_last_image(trained
     assert other == ""
 
 
+@pytest.mark.parametrize(
+    ("process", "name", "status"), [(1, "SIGTERM", 143), (0, "SIGUSR1", 143), (1, "SIGINT", 130)]
+)
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_process_goes_on(
-    trained, tmp_path
+    trained, tmp_path, process, name, status
 ):
     port = free_port()
-    programs = (["launch.py"], ["tests/kill_at.py", "step", "10", "SIGTERM"])
+    programs = [["launch.py"], ["launch.py"]]
+    programs[process] = ["tests/kill_at.py", "step=8", name]
     pair = [
         start(program, *RECIPE, f"--workdir={tmp_path}", *by_flags(number, port=port))
         for number, program in enumerate(programs)
     ]
-    (lead, _), _ = [finish(process, status=143) for process in pair]
-    # The 10th wish is that of step 8, after the two of the compilation, and each step here waits
-    # for its metrics.
+    (lead, _), _ = [finish(process, status) for process in pair]
+    # Every step here is logged, and so read before the next one is started.
     assert "saved step 8; the same command resumes" in lead
     output, _ = finish(start(["launch.py"], *RECIPE, f"--workdir={tmp_path}", devices=1))
     assert "going on from step 8" in output
@@ -219,7 +222,7 @@ def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, v
     port = free_port()
     pair = [
         start(
-            ["tests/kill_at.py", "step", "12", "SIGKILL"] if number == victim else ["launch.py"],
+            ["tests/kill_at.py", "step=10", "SIGKILL"] if number == victim else ["launch.py"],
             *RECIPE,
             f"--workdir={tmp_path}",
             *by_flags(number, port=port),

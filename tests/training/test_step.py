@@ -1,5 +1,6 @@
 """The training step: the same on any number of devices, its parts exact, its precisions sound."""
 
+import functools
 import itertools
 import re
 
@@ -10,11 +11,12 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from resnet_jax import config as recipe
-from resnet_jax.distributed.mesh import make_mesh, replicated, shard_batch
+from resnet_jax.distributed.mesh import make_mesh, replicated, shard_batch, split_by_batch
 from resnet_jax.models import create_model
+from resnet_jax.seeds import seed_key, seed_words
 from resnet_jax.training import loss, optimizer
-from resnet_jax.training.state import LossScale, create_state
-from resnet_jax.training.step import make_train_step
+from resnet_jax.training.state import LossScale, TrainState
+from resnet_jax.training.step import eval_step, train_step
 
 CLASSES, SIZE = 5, 8
 
@@ -31,7 +33,8 @@ def batches(count, batch_size=16, dtype=np.float32):
         }
 
 
-def augment(batch):
+def augment(batch, seed):
+    del seed
     return batch["image"], jax.nn.one_hot(batch["label"], CLASSES, dtype=batch["image"].dtype)
 
 
@@ -70,42 +73,38 @@ class Training:
         schedule = rate if callable(rate) else lambda step: jnp.asarray(rate, self.dtype)
         update = optimizer.make_optimizer(config.optimizer, schedule)
         model = network(precision, **fields)
-        self.state = create_state(
-            model,
-            update,
-            (SIZE, SIZE, 3),
-            seed=0,
-            sharding=replicated(self.mesh),
-            float16=precision == "float16",
+        variables = model.init(jax.random.key(0), np.zeros((1, SIZE, SIZE, 3)), train=False)
+        state = TrainState(
+            step=jnp.int32(0),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=update.init(variables["params"]),
+            loss_scale=LossScale.create() if precision == "float16" else None,
+            seed=seed_words(0),
         )
-        self.step = make_train_step(
-            model,
-            update,
-            augment,
-            loss.make_loss(config.loss),
-            schedule,
-            self.mesh,
-            seed=0,
+        whole, rows = replicated(self.mesh), split_by_batch(self.mesh)
+        self.state = jax.device_put(state, whole)
+        step = functools.partial(
+            train_step,
+            model=model,
+            optimizer=update,
+            augment=augment,
+            loss=loss.make_loss(config.loss),
+            schedule=schedule,
             accumulate_steps=accumulate_steps,
         )
-        self.requests = np.zeros((devices, 2), np.int32)
+        self.step = jax.jit(step, in_shardings=(whole, rows), out_shardings=whole, donate_argnums=0)
 
     def take(self, count):
         losses = []
         for batch in batches(count, self.batch_size, self.dtype):
-            self.state, metrics = self.step(
-                self.state,
-                shard_batch(self.mesh, batch),
-                shard_batch(self.mesh, {"w": self.requests})["w"],
-            )
+            self.state, metrics = self.step(self.state, shard_batch(self.mesh, batch))
             losses.append(float(metrics.sums["loss"]) / self.batch_size)
         return losses
 
     def compiled(self):
         batch = shard_batch(self.mesh, next(batches(1, self.batch_size, self.dtype)))
-        return self.step.lower(
-            self.state, batch, shard_batch(self.mesh, {"w": self.requests})["w"]
-        ).compile()
+        return self.step.lower(self.state, batch).compile()
 
 
 @pytest.fixture
@@ -127,13 +126,13 @@ def assert_close(tree, expected, tolerance):
 def test_eight_devices_learn_what_one_learns_in_float64(group):
     one, eight = (Training(devices, "float64", norm_group_size=group) for devices in (1, 8))
     np.testing.assert_allclose(eight.take(20), one.take(20), rtol=1e-9)
-    assert_close(eight.state.variables, one.state.variables, 1e-9)
+    assert_close(eight.state.eval_variables, one.state.eval_variables, 1e-9)
 
 
 def test_eight_devices_learn_what_one_learns_over_the_first_steps_in_float32():
     one, eight = Training(1), Training(8)
     np.testing.assert_allclose(eight.take(5), one.take(5), rtol=1e-5)
-    assert_close(eight.state.variables, one.state.variables, 1e-5)
+    assert_close(eight.state.eval_variables, one.state.eval_variables, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_accumulation_normalises_each_part_by_itself():
     batch = next(batches(1, dtype=np.float64))
     by_parts = {name: rows[order] for name, rows in batch.items()}
     after = [
-        training.step(training.state, rows, jnp.zeros((1, 2), jnp.int32))[0]
+        training.step(training.state, rows)[0]
         for training, rows in ((whole, by_parts), (split, batch))
     ]
     assert_close(after[1].params, after[0].params, 1e-9)
@@ -282,8 +281,8 @@ def test_a_loss_that_is_not_finite_is_told():
     training = Training()
     batch = next(batches(1))
     batch["image"][0, 0, 0, 0] = np.nan
-    _, metrics = training.step(training.state, batch, jnp.zeros((1, 2), jnp.int32))
-    assert not metrics.sound
+    _, metrics = training.step(training.state, batch)
+    assert not metrics.is_finite
 
 
 def test_the_step_gives_the_memory_of_the_old_state_to_the_new_one():
@@ -291,3 +290,45 @@ def test_the_step_gives_the_memory_of_the_old_state_to_the_new_one():
     before = training.state
     training.take(1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))
+
+
+def test_evaluation_scores_the_rows_that_count_against_their_own_labels():
+    model = network()
+    batch = next(batches(1))
+    variables = model.init(jax.random.key(0), batch["image"], train=False)
+    batch["mask"][10:] = False
+    logits = np.asarray(model.apply(variables, batch["image"], train=False))
+    metrics = eval_step(
+        variables,
+        batch,
+        model=model,
+        normalise=lambda images: images,
+        loss=loss.softmax_cross_entropy,
+    )
+    labels = batch["label"][:10]
+    likelihoods = jax.nn.log_softmax(logits[:10])[np.arange(10), labels]
+    assert float(metrics.sums["loss"]) == pytest.approx(-float(likelihoods.sum()), rel=1e-5)
+    assert int(metrics.sums["top1"]) == int((logits[:10].argmax(-1) == labels).sum())
+    assert int(metrics.sums["examples"]) == 10
+
+
+@pytest.mark.parametrize("seed", [0, 2**31, 2**32 - 1, 2**32 + 5, 2**63 - 1])
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_seed_as_data_gives_the_key_that_jax_gives_for_it(seed, wide):
+    with jax.enable_x64(wide):
+        key = jax.jit(seed_key)(seed_words(seed))
+        expected = jax.random.key(seed)
+        np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(expected))
+
+
+def test_another_seed_compiles_nothing_again():
+    training = Training(dropout=0.5)
+    batch = shard_batch(training.mesh, next(batches(1)))
+    after = []
+    for seed in (0, 0, 2**32 - 1):
+        state = jax.tree.map(jnp.copy, training.state)
+        words = jax.device_put(seed_words(seed), replicated(training.mesh))
+        after.append(training.step(state.replace(seed=words), batch)[0].params["fc"]["kernel"])
+    np.testing.assert_array_equal(after[0], after[1])
+    assert (np.asarray(after[0]) != np.asarray(after[2])).any()
+    assert training.step._cache_size() == 1

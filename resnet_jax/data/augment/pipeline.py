@@ -2,7 +2,8 @@
 targets.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,62 +14,53 @@ from resnet_jax.data.augment import mixing, transforms
 from resnet_jax.data.sources.source import Source, normalisation
 from resnet_jax.errors import UserError
 
+Batch = Mapping[str, jax.Array]
+
 
 def make_augment(
-    config: Any,
-    source: Source,
-    train: bool,
-    num_classes: int,
-    seed: int,
-    dtype: Any = jnp.float32,
-) -> Callable[[dict], tuple[jax.Array, jax.Array]]:
-    """Returns the function from a loader's batch to what the network and the loss take.
+    config: Any, source: Source, num_classes: int, dtype: Any = jnp.float32
+) -> Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Returns the function from a loader's training batch to what the network and the loss take.
 
-    In training it crops, mirrors, normalises, erases and mixes, as `config` says; in evaluation it
-    normalises. All randomness is folded per example from (seed, epoch, index), so the result
-    depends neither on the place in the batch (but for the partner of a mix) nor on the devices that
-    share it.
+    It crops, mirrors, normalises, erases and mixes, as `config` says. All randomness is folded per
+    example from (seed, epoch, index), so the result depends neither on the place in the batch (but
+    for the partner of a mix) nor on the devices that share it.
 
     Args:
       config: `config.data`.
       source: gives mean and standard deviation where `config` leaves them open.
-      train: whether to augment.
       num_classes: K, the width of the targets.
-      seed: `config.seed`.
       dtype: of the images; the targets are float32, or of it where it is wider.
 
     Returns:
-      A pure function: {"image" uint8 [N, H, W, C], "label" int32 [N], "mask" bool [N], "index"
-      int32 [N], "epoch" int32 [N]} -> (images [N, H, W, C], targets [N, K]).
+      A pure function: ({"image" uint8 [N, H, W, C], "label" int32 [N], "mask" bool [N], "index"
+      int32 [N], "epoch" int32 [N]}, seed words uint32 [2]) -> (images [N, H, W, C], targets
+      [N, K]).
 
     Raises:
       UserError: mean and standard deviation have another number of channels than the images.
     """
-    mean, std = _moments(config, source)
+    normalise = make_normalise(config, source, dtype)
     # Eight bits of mantissa would round a mix's shares, which are probabilities.
     target_dtype = jnp.promote_types(dtype, jnp.float32)
     flips = source.image_shape is None if config.flip is None else config.flip
 
-    def augment(batch: dict) -> tuple[jax.Array, jax.Array]:
+    def augment(batch: Batch, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         images = batch["image"]
         targets = jax.nn.one_hot(batch["label"], num_classes, dtype=target_dtype)
-        if not train:
-            return transforms.normalise(images, mean, std, dtype), targets
         keys = example_keys(seed, batch["epoch"], batch["index"])
         crop_keys, flip_keys, erase_keys, mix_keys = (
             jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in range(4)
         )
         if config.pad_and_crop:
-            images = jax.vmap(lambda k, x: transforms.pad_and_crop(k, x, config.pad_and_crop))(
-                crop_keys, images
-            )
+            crop = functools.partial(transforms.pad_and_crop, pixels=config.pad_and_crop)
+            images = jax.vmap(crop)(crop_keys, images)
         if flips:
             images = jax.vmap(transforms.random_flip)(flip_keys, images)
-        images = transforms.normalise(images, mean, std, dtype)
+        images = normalise(images)
         if config.random_erasing:
-            images = jax.vmap(lambda k, x: transforms.random_erasing(k, x, **_erasing(config)))(
-                erase_keys, images
-            )
+            erase = functools.partial(transforms.random_erasing, **_erasing(config))
+            images = jax.vmap(erase)(erase_keys, images)
         if config.mixup or config.cutmix:
             images, targets = mixing.mix(
                 mix_keys, images, targets, batch["mask"], **_mixing(config)
@@ -78,11 +70,33 @@ def make_augment(
     return augment
 
 
-def example_keys(seed: int, epoch: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns one key an example, folded from (seed, epoch, index); the last two are int32 [N]."""
-    low, high = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
-    root = jax.random.fold_in(jax.random.key(np.uint32(low), impl="threefry2x32"), np.uint32(high))
-    return jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(root, e), i))(epoch, index)
+def make_normalise(
+    config: Any, source: Source, dtype: Any = jnp.float32
+) -> Callable[[jax.Array], jax.Array]:
+    """Returns the function from uint8 images [N, H, W, C] to normalised ones in `dtype`.
+
+    Args:
+      config: `config.data`.
+      source: gives mean and standard deviation where `config` leaves them open.
+      dtype: of the result.
+
+    Raises:
+      UserError: mean and standard deviation have another number of channels than the images.
+    """
+    mean, std = _moments(config, source)
+    return lambda images: transforms.normalise(images, mean, std, dtype)
+
+
+def example_keys(seed: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns one key an example, folded from (seed, epoch, index).
+
+    Args:
+      seed: uint32 [2], the low word first.
+      epoch, index: int32 [N].
+    """
+    root = jax.random.fold_in(jax.random.key(seed[0], impl="threefry2x32"), seed[1])
+    fold = jax.random.fold_in
+    return jax.vmap(lambda e, i: fold(fold(root, e), i))(epoch, index)
 
 
 def _moments(config: Any, source: Source) -> tuple[np.ndarray, np.ndarray]:

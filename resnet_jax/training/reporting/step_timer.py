@@ -1,56 +1,63 @@
-"""How fast the steps go: images a second, waiting for data, the spread of step times, device
-memory.
-"""
+"""How fast the steps go: images a second, waiting for data, step times, device memory."""
 
 import time
 
 import jax
 import numpy as np
 
-from resnet_jax.training.evaluation import Feed
+from resnet_jax.training.evaluation import Batches
 
 
 class StepTimer:
-    """Speed and waiting since the last line of the log.
+    """Speed and waiting since the last line of the log, and since the start.
 
     Attributes:
-      feed: where the images come from.
-      examples: images of the settled steps.
-      all_examples, all_seconds: images and time of all steps since the beginning.
+      batches: where the images come from.
+      all_examples, all_seconds: images and time of all steps since the start.
     """
 
-    def __init__(self, feed: Feed):
-        self.feed = feed
-        self._all: list[float] = []
+    def __init__(self):
+        self.batches: Batches | None = None
         self.all_examples, self.all_seconds = 0, 0.0
+        self._all: list[float] = []
+        self._times: list[float] = []
+        self._examples = 0
+        self._began = self._last = time.monotonic()
+        self._waited = 0.0
+
+    def start(self, batches: Batches) -> None:
+        """Begins to time the steps that take these batches."""
+        self.batches = batches
         self.restart()
 
     def restart(self) -> None:
-        """Begins a new stretch."""
-        self.examples = 0
-        self._times: list[float] = []
+        """Begins a new stretch, as after an evaluation, whose time is no step's."""
+        self._examples = 0
+        self._times = []
         self._began = self._last = time.monotonic()
-        self._waited = self.feed.wait
+        self._waited = self.batches.wait if self.batches else 0.0
 
-    def settled(self, examples: int) -> None:
-        """Takes note that a step of `examples` images is done."""
+    def step(self, examples: int) -> float:
+        """Takes note that a step of `examples` images is done; returns its seconds."""
         now = time.monotonic()
-        self.examples += examples
-        self._times.append(now - self._last)
-        self._all.append(now - self._last)
+        seconds, self._last = now - self._last, now
+        self._examples += examples
+        self._times.append(seconds)
+        self._all.append(seconds)
         self.all_examples += examples
-        self.all_seconds += now - self._last
-        self._last = now
+        self.all_seconds += seconds
+        return seconds
 
     def images_per_sec(self) -> float:
-        return self.examples / max(time.monotonic() - self._began, 1e-9)
+        return self._examples / max(time.monotonic() - self._began, 1e-9)
 
     def data_wait(self) -> float:
         """Returns the share of the time that was spent waiting for data."""
-        return (self.feed.wait - self._waited) / max(time.monotonic() - self._began, 1e-9)
+        waited = self.batches.wait - self._waited
+        return waited / max(time.monotonic() - self._began, 1e-9)
 
     def record(self) -> dict[str, float]:
-        """Returns the entries of the log that tell of speed and memory, the `logbook.TIMES`."""
+        """Returns the entries of the log on speed and memory, the `logbook.TIMES`."""
         half, most = np.percentile(self._times, (50, 95)) * 1000
         entries = {
             "images_per_sec": round(self.images_per_sec(), 1),
@@ -69,15 +76,13 @@ class StepTimer:
         memory = peak_memory()
         held = "" if memory is None else f"; at most {memory:.2f} GiB of device memory"
         return (
-            f"step time: median {half:.1f} ms, 95th percentile {most:.1f} ms, 99th {longest:.1f}"
-            f" ms{held}"
+            f"step time: median {half:.1f} ms, 95th percentile {most:.1f} ms, "
+            f"99th {longest:.1f} ms{held}"
         )
 
 
 def peak_memory() -> float | None:
-    """Returns the most GiB that any device of this process has held, None where it does not tell
-    (CPUs).
-    """
+    """Returns the most GiB that a device of this process has held, None where unknown (CPUs)."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     peaks = [
         found["peak_bytes_in_use"] for found in stats if found and "peak_bytes_in_use" in found
