@@ -24,9 +24,8 @@ from benchmarks.harness import ROOT, Range, Rounds, alternate, load_recipe, rati
 from resnet_jax.commands.train import train
 from resnet_jax.config import set_field
 from resnet_jax.distributed.mesh import shard_batch
-from resnet_jax.distributed.requests import Requests
-from resnet_jax.distributed.signals import Signals
-from resnet_jax.experiment import Experiment, assemble, prepare_runtime
+from resnet_jax.distributed.runtime import prepare_runtime
+from resnet_jax.experiment import Experiment
 from resnet_jax.training.reporting import logbook
 
 NEVER = 1e6  # epochs between what is not to happen before the end
@@ -108,21 +107,18 @@ def start_rows(rounds: int, *flags: str) -> list[pages.Row]:
     return rows + [{"start": name, "seconds": Range.of(found)} for name, found in imports.items()]
 
 
-def bare_steps(parts: Experiment) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def bare_steps(experiment: Experiment) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Returns functions that take a step of training and of evaluation on one batch."""
-    state, variables = parts.create_state(), parts.create_state().variables
-    train_batch, eval_batch = (
-        shard_batch(parts.mesh, loader[0]) for loader in (parts.train_loader, parts.eval_loader)
-    )
-    requests = Requests(Signals(), parts.mesh).array()
-    train_step, eval_step = parts.train_step(), parts.eval_step()
+    state, variables = experiment.create_state(), experiment.initial_variables()
+    loaders = experiment.train_loader, experiment.eval_loader
+    train_batch, eval_batch = (shard_batch(experiment.mesh, loader[0]) for loader in loaders)
 
     def step() -> Any:
         nonlocal state
-        state, metrics = train_step(state, train_batch, requests)
+        state, metrics = experiment.train_step(state, train_batch)
         return metrics
 
-    return step, lambda: eval_step(variables, eval_batch, requests)
+    return step, lambda: experiment.eval_step(variables, eval_batch)
 
 
 def in_loop(config: ConfigDict, eval_steps: int) -> dict[str, float]:
@@ -161,10 +157,10 @@ def play(fields: dict[str, Any], rounds: int, epochs: int) -> Rounds:
         set_field(config, name, value)
     saving = config.copy_and_resolve_references()
     saving.checkpoint.every_epochs = 1.0
-    prepare_runtime(config)
-    parts, played = assemble(config), []
-    step, eval_step = bare_steps(parts)
-    steps, eval_steps = parts.plan.steps_per_epoch, len(parts.eval_loader)
+    prepare_runtime(config.precision)
+    experiment, played = Experiment.for_training(config), []
+    step, eval_step = bare_steps(experiment)
+    steps, eval_steps = experiment.plan.steps_per_epoch, len(experiment.eval_loader)
 
     def repeated(step: Callable[[], Any], count: int) -> float:
         return seconds_of(lambda: jax.block_until_ready([step() for _ in range(count)][-1])) / count

@@ -29,8 +29,9 @@ from benchmarks import fashion_mnist
 from benchmarks.peers import pytorch
 from resnet_jax import config as recipe
 from resnet_jax import data
+from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
-from resnet_jax.experiment import Experiment, assemble, prepare_runtime
+from resnet_jax.experiment import Experiment
 from resnet_jax.training.metrics import MetricSums
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the recipe")
@@ -56,16 +57,18 @@ class Trainer:
       UserError: the recipe asks for something that the peer lacks.
     """
 
-    def __init__(self, parts: Experiment):
-        self._config, self._loader = parts.config, parts.train_loader
-        pytorch.refuse_others(SUPPORTED, dict(recipe.flatten(parts.config)).get, "config")
-        torch.manual_seed(parts.config.seed)
-        self.network = pytorch.Network(parts.model, parts.create_state().variables)
+    def __init__(self, experiment: Experiment):
+        self._config, self._loader = experiment.config, experiment.train_loader
+        pytorch.refuse_others(SUPPORTED, dict(recipe.flatten(experiment.config)).get, "config")
+        torch.manual_seed(experiment.config.seed)
+        self.network = pytorch.Network(experiment.model, experiment.initial_variables())
         self.network.to(memory_format=torch.channels_last)
-        self._rates = jax.vmap(parts.rate)(jnp.arange(parts.plan.total_steps)).tolist()
+        self._rates = jax.vmap(experiment.schedule)(
+            jnp.arange(experiment.plan.total_steps)
+        ).tolist()
         moments = (255 * np.asarray(moment, np.float32) for moment in self._loader.moments())
         self._mean, self._std = map(torch.from_numpy, moments)
-        self._optimizer = make_optimizer(self.network, parts.config.optimizer)
+        self._optimizer = make_optimizer(self.network, experiment.config.optimizer)
 
     def step(self, number: int) -> dict[str, float]:
         """Takes a step; returns the batch's sums as `MetricSums` adds them."""
@@ -129,7 +132,7 @@ def augment(images: torch.Tensor, pixels: int, flip: bool) -> torch.Tensor:
     return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def train(parts: Experiment) -> Iterator[dict[str, float]]:
+def train(experiment: Experiment) -> Iterator[dict[str, float]]:
     """Trains to the end and gives the line of each epoch, see `reporting.curves.Epochs`.
 
     The seconds are those of the steps with the making of their batches.
@@ -137,7 +140,7 @@ def train(parts: Experiment) -> Iterator[dict[str, float]]:
     Raises:
       UserError: the peer lacks something, or the loss is no longer finite.
     """
-    trainer, plan, times, means = Trainer(parts), parts.plan, [], MetricSums()
+    trainer, plan, times, means = Trainer(experiment), experiment.plan, [], MetricSums()
     seconds = steady = 0.0
     for step in range(1, plan.total_steps + 1):
         began = time.perf_counter()
@@ -149,7 +152,7 @@ def train(parts: Experiment) -> Iterator[dict[str, float]]:
             seconds, steady = seconds + sum(times), steady + statistics.median(times) * len(times)
             line = {"step": step, "epoch": plan.epoch(step)}
             line |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
-            scores = {"train": means.means(), "eval": trainer.evaluate(parts.eval_loader)}
+            scores = {"train": means.means(), "eval": trainer.evaluate(experiment.eval_loader)}
             for split, found in scores.items():
                 line |= {f"{split}_{kind}": round(found[kind], 5) for kind in ("loss", "top1")}
             yield line
@@ -161,17 +164,17 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"{argv[1]!r} is not a flag: flags have the form --name=value")
     try:
         recipe.validate(_CONFIG.value)
-        prepare_runtime(_CONFIG.value)
-        parts = assemble(_CONFIG.value)
-        sizes = len(parts.train_loader.source), len(parts.eval_loader.source)
-        variables = parts.create_state().variables
-        header = fashion_mnist.describe(parts.config, sys.argv, variables, *sizes) | {
+        prepare_runtime(_CONFIG.value.precision)
+        experiment = Experiment.for_training(_CONFIG.value)
+        sizes = len(experiment.train_loader.source), len(experiment.eval_loader.source)
+        variables = experiment.initial_variables()
+        header = fashion_mnist.describe(experiment.config, sys.argv, variables, *sizes) | {
             "cores": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), "torch": version("torch")},
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         epochs = []
-        for epoch in train(parts):
+        for epoch in train(experiment):
             print(epoch, flush=True)
             epochs.append(epoch)
         if _OUTPUT.value:

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 
 from benchmarks.harness import network
-from resnet_jax.distributed.mesh import make_mesh, replicated, shard_batch
+from resnet_jax.distributed.mesh import make_mesh, shard_batch
+from resnet_jax.seeds import seed_words
 from resnet_jax.training.loss import softmax_cross_entropy
 from resnet_jax.training.optimizer import FIELDS, make_optimizer
-from resnet_jax.training.state import create_state
-from resnet_jax.training.step import make_train_step
+from resnet_jax.training.state import TrainState
+from resnet_jax.training.step import train_step
 
 RATE = 0.1
 
@@ -26,21 +27,15 @@ class Mean(NamedTuple):
 
 
 class Training:
-    """Takes a step on one batch at each call and returns the loss; the first call compiles.
+    """Takes a step on one batch at each call; `compiled` is the step's program."""
 
-    Attributes:
-      compiled: the compiled step, after the first call.
-    """
-
-    def __init__(self, step: Any, state: Any, *batch: Any):
-        self.compiled = None
-        self._step, self._state, self._batch = step, state, batch
+    def __init__(self, step: Any, state: TrainState, batch: dict[str, jax.Array]):
+        self.compiled = step.lower(state, batch).compile()
+        self._state, self._batch = state, batch
 
     def __call__(self) -> Mean:
-        if self.compiled is None:
-            self.compiled = self._step.lower(self._state, *self._batch).compile()
-        self._state, metrics = self.compiled(self._state, *self._batch)
-        return Mean(metrics.sums["loss"], len(self._batch[0]["labels"]))
+        self._state, metrics = self.compiled(self._state, self._batch)
+        return Mean(metrics.sums["loss"], len(self._batch["mask"]))
 
 
 def make_step(
@@ -51,14 +46,30 @@ def make_step(
     model = network(name, num_classes=num_classes, dtype=dtype)
     fields = {name: field.default for name, field in FIELDS.items()}
     optimizer = make_optimizer(fields, lambda step: RATE)
-    state = create_state(model, optimizer, images.shape[1:], seed=0, sharding=replicated(mesh))
 
-    def augment(batch):
-        return batch["images"], jax.nn.one_hot(batch["labels"], num_classes)
+    @jax.jit
+    def create_state(key):
+        variables = {"batch_stats": {}, **model.init(key, images[:1], train=False)}
+        opt_state = optimizer.init(variables["params"])
+        return TrainState(
+            np.int32(0), **variables, opt_state=opt_state, loss_scale=None, seed=seed_words(0)
+        )
 
-    step = make_train_step(
-        model, optimizer, augment, softmax_cross_entropy, lambda step: RATE, mesh, seed=0
-    )
-    batch = {"images": images, "labels": labels, "mask": np.ones(len(labels), bool)}
-    requests = shard_batch(mesh, {"requests": np.zeros((1, 2), np.int32)})["requests"]
-    return Training(step, state, shard_batch(mesh, batch), requests)
+    def step(state, batch):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return train_step(
+                state,
+                batch,
+                model=model,
+                optimizer=optimizer,
+                augment=lambda batch, seed: (
+                    batch["image"],
+                    jax.nn.one_hot(batch["label"], num_classes),
+                ),
+                loss=softmax_cross_entropy,
+                schedule=lambda step: RATE,
+            )
+
+    batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
+    state = create_state(jax.random.key(0))
+    return Training(jax.jit(step, donate_argnums=0), state, shard_batch(mesh, batch))

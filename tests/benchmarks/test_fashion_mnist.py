@@ -5,7 +5,6 @@ import sys
 
 import fabricate
 import jax
-import numpy as np
 import pytest
 
 from benchmarks import fashion_mnist, harness
@@ -13,7 +12,7 @@ from resnet_jax import config as recipe
 from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.errors import UserError
-from resnet_jax.experiment import assemble
+from resnet_jax.experiment import Experiment
 
 COMMAND = ["/clone/launch.py", "--config=/clone/configs/resnet18_fashion_mnist.py"]
 COMMAND += ["--config.data.name=idx", "--config.data.dir=/data", "--config.model.width=4"]
@@ -67,7 +66,8 @@ def test_the_page_has_scores_and_times_beside_pytorch(tmp_path):
     pytest.importorskip("matplotlib")
     for seed, scores in enumerate(([0.91, 0.93, 0.95], [0.90, 0.92, 0.93])):
         fashion_mnist.write(fabricated(seed, scores), tmp_path / "fashion_mnist")
-    peer = fabricated(0, [0.90, 0.91, 0.93], versions={"torch": "2.0"})
+    facts = {"versions": {"torch": "2.0"}, "command": "python y"}
+    peer = fabricated(0, [0.90, 0.91, 0.93], **facts)
     fashion_mnist.write(peer, tmp_path / "fashion_mnist", "torch_")
     fashion_mnist.write_page(tmp_path)
     page = (tmp_path / "fashion_mnist.md").read_text()
@@ -118,19 +118,18 @@ def test_two_steps_in_pytorch_give_our_parameters_and_statistics():
     from benchmarks import time_to_accuracy
     from benchmarks.peers import pytorch
 
-    parts = assemble(tiny())
-    trainer = time_to_accuracy.Trainer(parts)
-    state, step = parts.create_state(), parts.train_step()
-    before = pytorch.Network(parts.model, state.variables).state_dict()
-    requests = shard_batch(parts.mesh, {"r": np.zeros((parts.mesh.size, 2), np.int32)})["r"]
+    experiment = Experiment.for_training(tiny())
+    trainer, state = time_to_accuracy.Trainer(experiment), experiment.create_state()
+    before = pytorch.Network(experiment.model, state.eval_variables).state_dict()
     for number in range(2):
-        batch = shard_batch(parts.mesh, parts.train_loader[number])
-        state, metrics = step(state, batch, requests)
+        batch = shard_batch(experiment.mesh, experiment.train_loader[number])
+        state, metrics = experiment.train_step(state, batch)
         found, expected = trainer.step(number), jax.device_get(metrics.sums)
         assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
         assert found["top1"] == expected["top1"]
+    after = pytorch.Network(experiment.model, state.eval_variables).state_dict()
     found = trainer.network.state_dict()
-    for name, expected in pytorch.Network(parts.model, state.variables).state_dict().items():
+    for name, expected in after.items():
         if "num_batches" not in name:
             torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-5, msg=name)
             assert (expected - before[name]).abs().max() > 1e-4, name
@@ -141,7 +140,7 @@ def test_a_recipe_that_the_peer_lacks_is_refused():
     from benchmarks import time_to_accuracy
 
     with pytest.raises(UserError, match=r"data\.mixup"):
-        time_to_accuracy.Trainer(assemble(tiny(**{"data.mixup": 0.2})))
+        time_to_accuracy.Trainer(Experiment.for_training(tiny(**{"data.mixup": 0.2})))
 
 
 def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
