@@ -19,13 +19,11 @@ from resnet_jax.distributed.runtime import keep_freed_memory
 from resnet_jax.models.analysis.counting import trace
 from resnet_jax.ops.conv2d import conv2d
 
-OPERATIONS = ("output", "image gradient", "kernel gradient")
-Shape = tuple[int, int, int, int, int]
-"""Side of the images, their channels, features, side of the kernel, stride."""
+FIELDS = ("side", "channels", "features", "kernel", "stride")
 
 
-def shapes(problem: Problem) -> list[Shape]:
-    """Returns the distinct convolutions of a network, in its order."""
+def shapes(problem: Problem) -> list[tuple[int, ...]]:
+    """Returns the `FIELDS` of the distinct convolutions of a network, in its order."""
     found = {}
     for layer in trace(network(problem.network), problem.side, problem.channels).layers:
         if layer.kind == "conv":
@@ -41,47 +39,44 @@ def stock(images, kernel, *, strides, padding):
     return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=layout)
 
 
-def jax_calls(convolve: Callable, *arrays: np.ndarray) -> list[Callable[[], object]]:
-    """The three operations of a JAX convolution on (images, kernel, cotangent), compiled apart."""
+def jax_calls(convolve: Callable, *arrays: np.ndarray) -> dict[str, Callable[[], object]]:
+    """The operations of a JAX convolution on (images, kernel, cotangent), compiled apart."""
     arrays = jax.device_put(arrays)
-    programs = (
-        lambda x, w, g: convolve(x, w),
-        lambda x, w, g: jax.vjp(lambda x: convolve(x, w), x)[1](g)[0],
-        lambda x, w, g: jax.vjp(lambda w: convolve(x, w), w)[1](g)[0],
-    )
-    return [partial(lambda f: jax.block_until_ready(f(*arrays)), jax.jit(f)) for f in programs]
+    programs = {
+        "output": lambda x, w, g: convolve(x, w),
+        "image gradient": lambda x, w, g: jax.vjp(lambda x: convolve(x, w), x)[1](g)[0],
+        "kernel gradient": lambda x, w, g: jax.vjp(lambda w: convolve(x, w), w)[1](g)[0],
+    }
+    call = lambda program: jax.block_until_ready(program(*arrays))  # noqa: E731
+    return {name: partial(call, jax.jit(program)) for name, program in programs.items()}
 
 
-def torch_calls(images, kernel, cotangent, stride: int, pad: int) -> list[Callable[[], object]]:
+def torch_calls(images, kernel, cotangent, stride: int, pad: int) -> dict[str, Callable]:
     """The same of PyTorch's, channels_last."""
+    axes = {"x": (0, 3, 1, 2), "w": (3, 2, 0, 1), "g": (0, 3, 1, 2)}
     x, w, g = (
-        torch.tensor(array.transpose(axes)).contiguous(memory_format=torch.channels_last)
-        for array, axes in (
-            (images, (0, 3, 1, 2)),
-            (kernel, (3, 2, 0, 1)),
-            (cotangent, (0, 3, 1, 2)),
-        )
+        torch.tensor(array.transpose(order)).contiguous(memory_format=torch.channels_last)
+        for array, order in zip((images, kernel, cotangent), axes.values(), strict=True)
     )
     sizes = [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1
     backward = partial(torch.ops.aten.convolution_backward, g, x, w, None, *sizes)
-    return [
-        lambda: torch.conv2d(x, w, stride=stride, padding=pad),
-        lambda: backward([True, False, False]),
-        lambda: backward([False, True, False]),
-    ]
+    return {
+        "output": partial(torch.conv2d, x, w, stride=stride, padding=pad),
+        "image gradient": partial(backward, [True, False, False]),
+        "kernel gradient": partial(backward, [False, True, False]),
+    }
 
 
-def measure(batch: int, shape: Shape, rounds: int) -> dict[str, list[float]]:
-    """Returns GFLOP/s of each contestant's three operations, at the least time of its turns.
+def row(batch: int, shape: tuple[int, ...], rounds: int) -> pages.Row:
+    """Returns a convolution's row: GFLOP/s at the least time of each contestant's turns.
 
     All taps count, those on padding too: 2 * batch * out * out * features * size * size * channels.
     """
     side, channels, features, size, stride = shape
     pad, out = size // 2, -(-side // stride)
-    images, kernel = (batch, side, side, channels), (size, size, channels, features)
+    sizes = (batch, side, side, channels), (size, size, channels, features)
     rng = np.random.default_rng(0)
-    sizes = (images, kernel, (batch, out, out, features))
-    arrays = [rng.standard_normal(size, np.float32) for size in sizes]
+    arrays = [rng.standard_normal(n, np.float32) for n in (*sizes, (batch, out, out, features))]
     keywords = {"strides": (stride, stride), "padding": ((pad, pad), (pad, pad))}
     contestants = {
         "ours": jax_calls(partial(conv2d, **keywords), *arrays),
@@ -93,25 +88,13 @@ def measure(batch: int, shape: Shape, rounds: int) -> dict[str, list[float]]:
         call()  # not timed: it compiles, and the threads of the one before may still be awake
         return seconds_of(call)
 
-    work = 2 * batch * out**2 * features * size**2 * channels / 1e9
-    found = {name: [] for name in contestants}
-    for number in range(len(OPERATIONS)):
-        turns = {name: partial(turn, calls[number]) for name, calls in contestants.items()}
+    work, found = 2 * batch * out**2 * features * size**2 * channels / 1e9, {}
+    for operation in contestants["ours"]:
+        turns = {name: partial(turn, calls[operation]) for name, calls in contestants.items()}
         played, _ = alternate(turns, rounds)
-        for name in contestants:
-            found[name].append(work / min(each[name] for each in played))
-    return found
-
-
-def row(batch: int, shape: Shape, rounds: int) -> pages.Row:
-    """Returns the table's row of a convolution."""
-    found = measure(batch, shape, rounds)
-    fields = dict(zip(("side", "channels", "features", "kernel", "stride"), shape, strict=True))
-    cells = [
-        " / ".join(f"{speed:.0f}" for speed in each) for each in zip(*found.values(), strict=True)
-    ]
-    columns = [f"{operation}, {' / '.join(found)}" for operation in OPERATIONS]
-    return fields | dict(zip(columns, cells, strict=True))
+        speeds = [f"{work / min(each[name] for each in played):.0f}" for name in contestants]
+        found[f"{operation}, {' / '.join(contestants)}"] = " / ".join(speeds)
+    return dict(zip(FIELDS, shape, strict=True)) | found
 
 
 def main() -> None:

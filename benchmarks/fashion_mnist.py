@@ -127,11 +127,10 @@ def time_row(name: str, framework: str, logs: list[Log]) -> pages.Row:
 
 def median_time(logs: list[Log], target: float) -> str:
     """Returns the seconds until the test score was first at least `target`, over the seeds."""
-    reached = [
-        [line["seconds"] for line in log.epochs if line.get("eval_top1", 0) >= target][:1]
-        for log in logs
-    ]
-    found = [seconds for first in reached for seconds in first]
+    found = []
+    for log in logs:
+        times = [line["seconds"] for line in log.epochs if line.get("eval_top1", 0) >= target]
+        found += times[:1]
     share = f" ({len(found)} of {len(logs)})" if len(found) < len(logs) else ""
     return f"{statistics.median(found):,.0f}{share}" if found else "not reached"
 

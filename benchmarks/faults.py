@@ -1,6 +1,6 @@
 """Kills a training process again and again, and shows that nothing is lost.
 
-    python -m benchmarks.faults [--kills=50] [--seed=0] --output=results
+    python -m benchmarks.faults --kills=50 --output=results
 
 One run is left alone. Another is killed at random moments while it starts and compiles, takes
 steps, evaluates or saves, by SIGKILL or SIGTERM, and started again by the same command each time.
@@ -9,14 +9,15 @@ checkpoint that has its final name may ever be damaged. A run that ends before a
 is compared and followed by another.
 """
 
-import collections
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,19 +29,12 @@ from resnet_jax.training.checkpointing import checksums
 from resnet_jax.training.reporting import logbook
 
 MOMENTS = ("start and compile", "step", "evaluate", "save")
-RECIPE = (
-    "--config=configs/quickstart.py",
-    "--config.model.width=8",
-    "--config.model.stage_sizes=1,1",
-    "--config.num_epochs=40",
-    "--config.data.flip=True",
-)
+RECIPE = ["--config=configs/quickstart.py", "--config.model.width=8", "--config.num_epochs=40"]
+RECIPE += ["--config.model.stage_sizes=1,1", "--config.data.flip=True"]
 
 
-def start(workdir: Path) -> subprocess.Popen:
-    command = [sys.executable, "launch.py", *RECIPE, f"--workdir={workdir}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, **pipes)
+def command(workdir: Path) -> list[str]:
+    return [sys.executable, "launch.py", *RECIPE, f"--workdir={workdir}"]
 
 
 def wait_for(moment: str, process: subprocess.Popen, workdir: Path, rng: random.Random) -> None:
@@ -73,38 +67,10 @@ def epochs(workdir: Path) -> int:
     return log.read_text().count('"split": "train"') if log.exists() else 0
 
 
-def damaged(workdir: Path) -> list[str]:
-    """Returns what is wrong with the committed checkpoints of a run."""
-    found = [path for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
-    return [f"{path}: {fault}" for path in found if (fault := checksums.fault(path))]
-
-
-def outcome(workdir: Path) -> tuple[list[np.ndarray], list[dict]]:
-    """Returns what a finished run came to: its variables, and its log but for times."""
-    _, variables, description = run.restore(workdir, "last")
-    log = [
-        {name: value for name, value in line.items() if name not in logbook.TIMES}
-        for line in logbook.read(workdir)
-    ]
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(variables)], [*log, description.step]
-
-
-def is_same(workdir: Path, straight: Path) -> bool:
-    """Whether two finished runs have the same parameters, statistics and log, bit for bit."""
-    (ours, log), (theirs, expected) = outcome(workdir), outcome(straight)
-    return log == expected and all(map(np.array_equal, ours, theirs))
-
-
-def finish(workdir: Path) -> None:
-    process = start(workdir)
-    output, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the run ended with status {process.returncode}:\n{output}")
-
-
 def kill_at(moment: str, number: signal.Signals, workdir: Path, rng: random.Random) -> bool:
     """Starts the run and kills it; returns whether it was killed before it ended."""
-    process = start(workdir)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command(workdir), cwd=ROOT, **pipes)
     wait_for(moment, process, workdir, rng)
     process.send_signal(number)
     output, _ = process.communicate(timeout=120)
@@ -114,11 +80,31 @@ def kill_at(moment: str, number: signal.Signals, workdir: Path, rng: random.Rand
     return process.returncode != 0
 
 
-def torment(kills: int, seed: int, folder: Path) -> tuple[collections.Counter, int, list[str]]:
-    """Spends all kills; returns their counts by moment and signal, the number of runs, the faults."""
-    rng, counts, faults, runs = random.Random(seed), collections.Counter(), [], 0
-    straight = folder / "straight"
-    finish(straight)
+def damaged(workdir: Path) -> list[str]:
+    """Returns what is wrong with the committed checkpoints of a run."""
+    found = [path for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
+    return [f"{path}: {fault}" for path in found if (fault := checksums.fault(path))]
+
+
+def finish(workdir: Path) -> tuple[list[np.ndarray], list[Any]]:
+    """Lets a run go on to its end; returns its variables, and its log but for times."""
+    subprocess.run(command(workdir), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    _, variables, description = run.restore(workdir, "last")
+    log = [
+        {name: value for name, value in line.items() if name not in logbook.TIMES}
+        for line in logbook.read(workdir)
+    ]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(variables)], [*log, description.step]
+
+
+def torment(kills: int, seed: int, folder: Path) -> tuple[Counter, int, list[str]]:
+    """Spends all kills.
+
+    Returns:
+      Counts by moment and signal; over how many runs they were spread; what was found wrong.
+    """
+    rng, counts, faults, runs = random.Random(seed), Counter(), [], 0
+    arrays, log = finish(folder / "undisturbed")
     while counts.total() < kills:
         workdir, runs = folder / f"broken{runs}", runs + 1
         while counts.total() < kills:
@@ -128,31 +114,25 @@ def torment(kills: int, seed: int, folder: Path) -> tuple[collections.Counter, i
             counts[moment, number.name] += 1
             faults += damaged(workdir)
             print(f"{counts.total()} kills, {len(faults)} faults", flush=True)
-        finish(workdir)
-        if not is_same(workdir, straight):
+        found, its_log = finish(workdir)
+        if its_log != log or not all(map(np.array_equal, found, arrays)):
             faults.append(f"{workdir.name} ended otherwise than the undisturbed run")
     return counts, runs, faults
 
 
 def main() -> int:
-    parser = pages.parser(__doc__, rounds=1)
+    parser = pages.parser(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     result = pages.record("faults", "A training process killed at random moments", "faults", "jax")
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
         counts, runs, faults = torment(arguments.kills, arguments.seed, Path(folder))
-    signals = ("SIGKILL", "SIGTERM")
-    result["tables"]["Kills"] = [
-        {"while it was to": moment} | {name: counts[moment, name] for name in signals}
-        for moment in MOMENTS
-    ]
-    found = {
-        "kills": counts.total(),
-        "runs of 880 steps": runs,
-        "faults": "; ".join(faults) or "none",
-    }
-    result["tables"]["Outcome"] = [found]
+    for moment in MOMENTS:
+        row = {name: counts[moment, name] for name in ("SIGKILL", "SIGTERM")}
+        result["tables"].setdefault("Kills", []).append({"while it was to": moment} | row)
+    outcome = {"kills": counts.total(), "runs of 880 steps": runs}
+    result["tables"]["Outcome"] = [outcome | {"faults": "; ".join(faults) or "none"}]
     pages.save(result, arguments.output)
     return 1 if faults else 0
 

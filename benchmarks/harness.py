@@ -33,6 +33,7 @@ from resnet_jax.config import build_model
 from resnet_jax.data.images.decode import cores
 
 ROOT = Path(__file__).resolve().parents[1]
+GRACE = 5.0  # seconds that a process which closed its pipe has to end by itself
 Rounds = list[dict[str, float]]
 
 
@@ -164,6 +165,8 @@ class Worker:
         answer = json.loads(line or "{}")
         if answer and "error" not in answer:
             return answer
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0 if answer or not came else GRACE)
         self.close()
         self._log.seek(0)
         log = self._log.read().decode(errors="replace").splitlines()

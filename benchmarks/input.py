@@ -5,13 +5,12 @@
 PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out.
 """
 
-import argparse
 import contextlib
 import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,23 +26,17 @@ from resnet_jax import data
 from resnet_jax.data.images.decode import cores
 from resnet_jax.data.prepare import prepare
 
-BATCH = 64
-SETS = (
-    ((28, 28, 1), 50_000, 512),
-    ((32, 32, 3), 50_000, 512),
-    ((4, 4, 1), 1_281_167, 256),  # as long as ImageNet
-)
+FILES, IMAGES, BATCH = 200, 2560, 64  # different files; images of a turn
+SETS = (((28, 28, 1), 50_000, 512), ((32, 32, 3), 50_000, 512), ((4, 4, 1), 1_281_167, 256))
 
 
 def photographs(root: Path, count: int) -> list[str]:
     """Writes JPEGs of about 500x375 as a folder tree and returns the paths of its train split."""
     rng, photos, paths = np.random.default_rng(0), load_sample_images().images, []
     for number in range(count):
-        size = np.array((375, 500)) + rng.integers(-20, 20, 2)
-        photo = photos[number % len(photos)]
+        photo, size = photos[number % len(photos)], np.array((375, 500)) + rng.integers(-20, 20, 2)
         top, left = rng.integers(np.array(photo.shape[:2]) - size + 1)
-        file = io.BytesIO()
-        part = photo[top : top + size[0], left : left + size[1]]
+        part, file = photo[top : top + size[0], left : left + size[1]], io.BytesIO()
         Image.fromarray(part).save(file, "JPEG", quality=90 + number % 6)
         for split in ("val", "train"):
             path = root / split / str(number % 10) / f"{number}.jpg"
@@ -58,9 +51,9 @@ def settings(**changes) -> ConfigDict:
     return ConfigDict(fields | changes, type_safe=False)
 
 
-def ours(threads: int, **changes) -> Callable[[int], None]:
+def ours(threads: int, name: str, directory: Path) -> Callable[[int], None]:
     """Returns a function that makes so many images with our loader."""
-    config = settings(num_threads=threads, **changes)
+    config = settings(num_threads=threads, name=name, dir=str(directory))
     source = data.open_source(config, True, 0)
     loader = data.Loader(source, config, batch_size=BATCH, seed=0, train=True)
 
@@ -72,62 +65,44 @@ def ours(threads: int, **changes) -> Callable[[int], None]:
     return run
 
 
-def in_memory(shape: tuple[int, int, int], count: int, batch_size: int) -> data.Loader:
-    """Returns a loader of random images that lie in memory."""
-    images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
-    source = data.ArraySource("memory", "train", ("a",), images, np.zeros(count, int), lambda: None)
-    return data.Loader(source, settings(), batch_size=batch_size, seed=0, train=True)
-
-
-def contestants(
-    root: Path, arguments: argparse.Namespace, stack: contextlib.ExitStack
-) -> dict[str, Callable]:
-    """Returns who decodes: functions of a number of images, some with times of their own."""
-    paths, threads = photographs(root / "tree", arguments.files), arguments.threads
-    tree = {"name": "folder", "dir": str(root / "tree")}
+def contestants(root: Path, threads: int) -> dict[str, Callable[[int], None]]:
+    """Returns who decodes files under `root`, written now: functions of a number of images."""
+    paths, tree = photographs(root / "tree", FILES), root / "tree"
+    (root / "paths.txt").write_text("\n".join(paths))
     for name, side in (("whole", None), ("shrunk", 256)):
-        splits = {"train": data.open_source(settings(**tree), True, 0)}
+        splits = {"train": data.open_source(settings(name="folder", dir=str(tree)), True, 0)}
         prepare(splits, root / name, short_side=side, quality=90, shard_examples=50)
-    found = {
+    return {
         "Pillow": peers.pillow(paths, threads, BATCH),
-        "ours, files": ours(threads, **tree),
-        "ours, files, 1 thread": ours(1, **tree),
-        "ours, shards": ours(threads, name="shards", dir=str(root / "whole")),
-        "ours, shards at 256": ours(threads, name="shards", dir=str(root / "shrunk")),
+        "ours, files": ours(threads, "folder", tree),
+        "ours, files, 1 thread": ours(1, "folder", tree),
+        "ours, shards": ours(threads, "shards", root / "whole"),
+        "ours, shards at 256": ours(threads, "shards", root / "shrunk"),
         "grain round our decoder": peers.grain(paths, threads, BATCH),
     }
-    if arguments.tensorflow_python:
-        listing = root / "paths.txt"
-        listing.write_text("\n".join(paths))
-        script = ROOT / "benchmarks" / "peers" / "tfdata.py"
-        command = [arguments.tensorflow_python, str(script), str(listing), str(threads)]
-        worker = Worker(command, {"PYTHONPATH": ""}, 120.0)
-        stack.callback(worker.close)
-        found["tf.data"] = lambda images: worker.ask(600.0, images=images)
-    return found
 
 
 def measure(runs: dict[str, Callable], images: int, rounds: int) -> list[pages.Row]:
-    """Lets all take turns, of which the first does not count, and returns a row for each."""
+    """Lets all take turns, of which the first does not count, and returns a row for each.
+
+    A contestant in a process of its own returns its "seconds", and the "work" of its processors.
+    """
     work: dict[str, list[float]] = {name: [] for name in runs}
 
     def turn(name: str) -> float:
         began, worked = time.perf_counter(), time.process_time()
-        times = runs[name](images) or {
-            "seconds": time.perf_counter() - began,
-            "work": time.process_time() - worked,
-        }
-        work[name].append(times["work"])
-        return times["seconds"]
+        own = runs[name](images)
+        seconds, busy = time.perf_counter() - began, time.process_time() - worked
+        work[name].append(own["work"] if own else busy)
+        return own["seconds"] if own else seconds
 
     played, _ = alternate({name: partial(turn, name) for name in runs}, rounds + 1)
-    played = played[1:]
     return [
         {
             "pipeline": name,
-            "images/s": speed(played, name, images),
-            "times Pillow": ratio(played, name, "Pillow"),
-            "times tf.data": ratio(played, name, "tf.data"),
+            "images/s": speed(played[1:], name, images),
+            "times Pillow": ratio(played[1:], name, "Pillow"),
+            "times tf.data": ratio(played[1:], name, "tf.data"),
             "processor ms an image": 1e3 * statistics.median(work[name][1:]) / images,
         }
         for name in runs
@@ -136,15 +111,17 @@ def measure(runs: dict[str, Callable], images: int, rounds: int) -> list[pages.R
 
 def memory_row(shape: tuple[int, int, int], count: int, batch: int, rounds: int) -> pages.Row:
     """Returns the row of a set in memory: the batches of one thread, and the start of an epoch."""
-    loader = in_memory(shape, count, batch)
-    turns = {
-        kind: partial(seconds_of, partial(lambda numbers: [loader[n] for n in numbers], numbers))
-        for kind, numbers in {
-            "batches": range(50),
-            "first": [len(loader)],
-            "middle": [len(loader) + len(loader) // 2],
-        }.items()
-    }
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    source = data.ArraySource("memory", "train", ("a",), images, np.zeros(count, int), lambda: None)
+    loader = data.Loader(source, settings(), batch_size=batch, seed=0, train=True)
+    first, middle = len(loader), len(loader) + len(loader) // 2
+    kinds = {"batches": range(50), "first": [first], "middle": [middle]}
+
+    def make(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            loader[number]
+
+    turns = {kind: partial(seconds_of, partial(make, numbers)) for kind, numbers in kinds.items()}
     played, _ = alternate(turns, 4 * rounds)
     return {
         "images": f"{count:,} of {'x'.join(map(str, shape))}, batch {batch}",
@@ -157,21 +134,21 @@ def memory_row(shape: tuple[int, int, int], count: int, batch: int, rounds: int)
 def main() -> None:
     parser = pages.parser(__doc__, rounds=5)
     parser.add_argument("--tensorflow_python", help="an interpreter that has TensorFlow")
-    parser.add_argument("--files", type=int, default=200, help="different JPEG files")
-    parser.add_argument(
-        "--images", type=int, default=2560, help=f"of a turn, in batches of {BATCH}"
-    )
     parser.add_argument("--threads", type=int, default=cores())
     arguments = parser.parse_args()
     packages = ("numpy", "pillow", "simplejpeg", "grain")
     result = pages.record("input", "Input pipeline: images a second", "input", *packages)
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
-        runs = contestants(Path(root), arguments, stack)
-        rows = measure(runs, arguments.images // BATCH * BATCH, arguments.rounds)
-    result["tables"]["JPEG files"] = rows
-    result["tables"]["Sets in memory, one thread"] = [
-        memory_row(*fields, arguments.rounds) for fields in SETS
-    ]
+        runs = contestants(Path(root), arguments.threads)
+        if python := arguments.tensorflow_python:
+            script = str(ROOT / "benchmarks" / "peers" / "tfdata.py")
+            command = [python, script, f"{root}/paths.txt", str(arguments.threads)]
+            worker = Worker(command, {"PYTHONPATH": ""}, 120.0)
+            stack.callback(worker.close)
+            runs["tf.data"] = lambda images: worker.ask(600.0, images=images)
+        rows = measure(runs, IMAGES, arguments.rounds)
+    in_memory = [memory_row(*fields, arguments.rounds) for fields in SETS]
+    result["tables"] = {"JPEG files": rows, "Sets in memory, one thread": in_memory}
     pages.save(result, arguments.output)
 
 

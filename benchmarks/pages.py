@@ -23,13 +23,13 @@ from benchmarks.harness import ROOT, machine
 Row = dict[str, Any]
 
 
-def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
-    """Returns a parser of what all measurements take: --rounds and --output."""
+def parser(doc: str, rounds: int | None = None) -> argparse.ArgumentParser:
+    """Returns a parser of what measurements take: --output, and --rounds by default so many."""
     raw = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(description=doc, formatter_class=raw)
-    made.add_argument("--rounds", type=int, default=rounds, help="turns of each contestant")
-    note = "folder of record and page; nothing is written without it"
-    made.add_argument("--output", type=folder, help=note)
+    made.add_argument("--output", type=folder, help="of record and page; without it they are shown")
+    if rounds:
+        made.add_argument("--rounds", type=int, default=rounds, help="turns of each contestant")
     return made
 
 
@@ -99,7 +99,7 @@ def command_line(argv: Sequence[str]) -> str:
     program = Path(argv[0])
     is_ours = program.parent.name == "benchmarks"
     start = f"python -m benchmarks.{program.stem}" if is_ours else "python launch.py"
-    text = re.sub(r"(--config\S*) (?!-)", r"\1=", " ".join(["", *map(shlex.quote, argv[1:])]))
+    text = re.sub(r"(--config[^ =]*) (?!-)", r"\1=", " ".join(["", *map(shlex.quote, argv[1:])]))
     text = re.sub(r" --(workdir|output)[= ]\S+", "", text)
     text = re.sub(r"(--config\.data\.dir=)\S+", r"\1DIR", text)
     text = re.sub(r"(--tensorflow_python[= ])\S+", r"\1PYTHON", text)

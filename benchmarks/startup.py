@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from benchmarks import pages
 from benchmarks.harness import ROOT, Range, Rounds, alternate, load_recipe, ratio, seconds_of
@@ -28,14 +27,11 @@ from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.experiment import Experiment
 from resnet_jax.training.reporting import logbook
 
-NEVER = 1e6  # epochs between what is not to happen before the end
 START_LIMIT = 300.0  # seconds
-RESNET18 = {
-    "data.image_size": 28,
-    "model.stem": "imagenet",
-    "model.width": 64,
-    "model.stage_sizes": (2, 2, 2, 2),
-}
+# Nothing is scored or saved before the end.
+RECIPE = {"data.eval_split": "train", "eval_every_epochs": 1e6, "checkpoint.every_epochs": 1e6}
+RESNET18 = {"data.image_size": 28, "model.stem": "imagenet", "model.width": 64}
+RESNET18 |= {"model.stage_sizes": (2, 2, 2, 2)}
 NETWORKS = {"ResNet-18, 64 of 28x28x1": RESNET18, "ResNet-8, 64 of 8x8x1": {}}
 IMPORTS = {
     "import jax, flax.linen": ["-c", "import jax, flax.linen"],
@@ -44,28 +40,27 @@ IMPORTS = {
 }
 
 
-def start(workdir: Path, cache: Path, *flags: str) -> dict[str, float]:
-    """Starts the quickstart, stops it after its first step, and returns what that took.
+def start(workdir: Path, cache: Path, *flags: str) -> tuple[float, int]:
+    """Starts the quickstart and stops it after its first step.
 
     Returns:
-      "seconds" from the start of the process to the line of the first step in the log; "programs"
-      compiled, that is, not found in the directory of compiled programs.
+      Seconds from the start of the process to the line of the first step in the log; and how many
+      programs were compiled, that is, not found in the directory of compiled programs.
     """
-
-    def programs() -> int:
-        return len(list(cache.glob("*-cache")))
 
     def lines() -> int:
         return log.read_text().count("\n") if log.exists() else 0
 
-    log = workdir / "metrics.jsonl"
-    known, logged = programs(), lines()
+    log, known = workdir / "metrics.jsonl", {*cache.glob("*-cache")}
+    logged, began = lines(), time.perf_counter()
     command = [sys.executable, "launch.py", "--config=configs/quickstart.py", *flags]
-    command += ["--config.log_every_steps=1", f"--workdir={workdir}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
-    began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+    process = subprocess.Popen(
+        [*command, "--config.log_every_steps=1", f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     while lines() <= logged:
         if process.poll() is not None or time.perf_counter() - began > START_LIMIT:
             process.kill()
@@ -74,37 +69,31 @@ def start(workdir: Path, cache: Path, *flags: str) -> dict[str, float]:
     seconds = time.perf_counter() - began
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    return {"seconds": seconds, "programs": programs() - known}
+    return seconds, len({*cache.glob("*-cache")} - known)
 
 
 def start_rows(rounds: int, *flags: str) -> list[pages.Row]:
     """Returns a row for each kind of start, and for the imports that every start pays."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        take = partial(start, cache=Path(folder, "cache"))
-        kinds = {
-            kind: [take(Path(folder, name), *flags) for name in names]
-            for kind, names in (
-                ("with nothing compiled", ["first"]),
-                ("the same run, resumed", ["first"]),
-                ("another run of the recipe", [f"other{number}" for number in range(rounds)]),
-            )
-        }
-    rows = [
-        {
-            "start": f"quickstart, {kind}",
-            "seconds": Range.of([one["seconds"] for one in found]),
-            "programs compiled": max(one["programs"] for one in found),
-        }
-        for kind, found in kinds.items()
-    ]
+        for kind, workdirs in {
+            "with nothing compiled": ["first"],
+            "the same run, resumed": ["first"],
+            "another run of the recipe": [f"other{number}" for number in range(rounds)],
+        }.items():
+            found = [start(Path(folder, name), Path(folder, "cache"), *flags) for name in workdirs]
+            seconds, programs = zip(*found, strict=True)
+            row = {"start": f"quickstart, {kind}", "seconds": Range.of(seconds)}
+            rows.append(row | {"programs compiled": max(programs)})
     call = partial(subprocess.run, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     turns = {
         name: partial(seconds_of, partial(call, [sys.executable, *words]))
         for name, words in IMPORTS.items()
     }
     played, _ = alternate(turns, rounds)
-    imports = {f"`{name}`": [each[name] for each in played] for name in IMPORTS}
-    return rows + [{"start": name, "seconds": Range.of(found)} for name, found in imports.items()]
+    for name in IMPORTS:
+        rows.append({"start": f"`{name}`", "seconds": Range.of([each[name] for each in played])})
+    return rows
 
 
 def bare_steps(experiment: Experiment) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -121,75 +110,57 @@ def bare_steps(experiment: Experiment) -> tuple[Callable[[], Any], Callable[[], 
     return step, lambda: experiment.eval_step(variables, eval_batch)
 
 
-def in_loop(config: ConfigDict, eval_steps: int) -> dict[str, float]:
-    """Trains, and returns the seconds of a step of training and of evaluation, by the run's log.
-
-    The first epoch of training, with what is done but once, does not count.
-    """
-    with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(io.StringIO()):
-        train(config, workdir)
-        lines = logbook.read(workdir)
-    epochs = [line for line in lines if line["split"] == "train"][1:]
-    return {
-        "training": sum(config.batch_size / line["images_per_sec"] for line in epochs)
-        / len(epochs),
-        "evaluation": lines[-1]["examples"] / lines[-1]["images_per_sec"] / eval_steps,
-    }
-
-
 def play(fields: dict[str, Any], rounds: int, epochs: int) -> Rounds:
     """Lets whole runs, without checkpoints and with one an epoch, and bare steps take turns.
 
     Args:
       fields: changes to the quickstart's recipe, whose digits lie in memory.
       rounds: how often, after one that does not count.
-      epochs: of a run.
+      epochs: of a run; the first, with what is done but once, does not count in "training".
 
     Returns:
       Seconds a step: "training", "bare training", "evaluation", "bare evaluation"; and of a whole
       run: "plain", "saving".
     """
     config = load_recipe("quickstart")
-    never = {"eval_every_epochs": NEVER, "checkpoint.every_epochs": NEVER}
-    for name, value in (
-        never | {"num_epochs": epochs, "data.eval_split": "train"} | fields
-    ).items():
+    for name, value in (RECIPE | {"num_epochs": epochs} | fields).items():
         set_field(config, name, value)
-    saving = config.copy_and_resolve_references()
-    saving.checkpoint.every_epochs = 1.0
     prepare_runtime(config.precision)
     experiment, played = Experiment.for_training(config), []
-    step, eval_step = bare_steps(experiment)
-    steps, eval_steps = experiment.plan.steps_per_epoch, len(experiment.eval_loader)
+    bare = dict(zip(("training", "evaluation"), bare_steps(experiment), strict=True))
+    steps = {"training": experiment.plan.steps_per_epoch, "evaluation": len(experiment.eval_loader)}
 
-    def repeated(step: Callable[[], Any], count: int) -> float:
-        return seconds_of(lambda: jax.block_until_ready([step() for _ in range(count)][-1])) / count
+    def run(save_every: float) -> dict[str, float]:
+        set_field(config, "checkpoint.every_epochs", save_every)
+        with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(io.StringIO()):
+            whole = seconds_of(lambda: train(config, workdir))
+            *lines, scored = logbook.read(workdir)
+        seconds = [config.batch_size / line["images_per_sec"] for line in lines[1:]]
+        found = {"whole": whole, "training": sum(seconds) / len(seconds)}
+        evaluating = scored["examples"] / scored["images_per_sec"]
+        return found | {"evaluation": evaluating / steps["evaluation"]}
 
     for _ in range(rounds + 1):
-        found = {"bare training": repeated(step, steps)}
-        began = time.perf_counter()
-        found |= in_loop(config, eval_steps)
-        found["plain"] = time.perf_counter() - began
-        found["bare evaluation"] = repeated(eval_step, eval_steps)
-        found["saving"] = seconds_of(lambda: in_loop(saving, eval_steps))
+        found = run(RECIPE["checkpoint.every_epochs"])
+        found["plain"], found["saving"] = found.pop("whole"), run(1.0)["whole"]
+        for kind, step in bare.items():
+            began = time.perf_counter()
+            jax.block_until_ready([step() for _ in range(steps[kind])])
+            found[f"bare {kind}"] = (time.perf_counter() - began) / steps[kind]
         played.append(found)
     return played[1:]
 
 
-def loop_rows(name: str, played: Rounds) -> list[pages.Row]:
-    """Returns the rows of loop and bare step."""
-    return [
-        {
-            "step": f"{kind}, {name}",
-            "bare (ms)": Range.of([1e3 * each[f"bare {kind}"] for each in played]),
-            "in the loop (ms)": Range.of([1e3 * each[kind] for each in played]),
-            "overhead (ms)": Range.of(
-                [1e3 * (each[kind] - each[f"bare {kind}"]) for each in played]
-            ),
-            "loop / bare": ratio(played, f"bare {kind}", kind),
-        }
-        for kind in ("training", "evaluation")
-    ]
+def loop_row(kind: str, name: str, played: Rounds) -> pages.Row:
+    """Returns the row of "training" or "evaluation" in the loop and bare."""
+    pairs = [(1e3 * each[f"bare {kind}"], 1e3 * each[kind]) for each in played]
+    return {
+        "step": f"{kind}, {name}",
+        "bare (ms)": Range.of([bare for bare, _ in pairs]),
+        "in the loop (ms)": Range.of([whole for _, whole in pairs]),
+        "overhead (ms)": Range.of([whole - bare for bare, whole in pairs]),
+        "loop / bare": ratio(played, f"bare {kind}", kind),
+    }
 
 
 def main() -> None:
@@ -201,11 +172,11 @@ def main() -> None:
     loop, saves = [], []
     for name, fields in NETWORKS.items():
         played = play(fields, arguments.rounds, arguments.epochs)
-        loop += loop_rows(name, played)
+        loop += [loop_row(kind, name, played) for kind in ("training", "evaluation")]
         costs = [(each["saving"] - each["plain"]) / (arguments.epochs - 1) for each in played]
         saves.append({"checkpoint of": name, "costs the run (s)": Range.of(costs)})
-    result["tables"] = {"Loop and bare step": loop, "A save": saves}
-    result["tables"]["The start"] = start_rows(arguments.rounds)
+    starts = start_rows(arguments.rounds)
+    result["tables"] = {"Loop and bare step": loop, "A save": saves, "The start": starts}
     pages.save(result, arguments.output)
 
 

@@ -37,19 +37,16 @@ class Kernel(NamedTuple):
 
 
 def read(folder: Path, text: str, steps: int) -> dict[str, Any]:
-    """Returns the seconds a step of a trace's kernels, the longest first.
+    """Returns the seconds a step of the kernels in a profiler's folder, the longest first.
 
     Args:
-      folder: that was given to the profiler.
+      folder: of the trace.
       text: of the compiled program, `compiled.as_text()`.
       steps: how many the trace has.
 
     Returns:
       "categories" -> seconds; "kernels", the longest instructions, (name, category, seconds) each;
       "span", from the first kernel's start to the last one's end.
-
-    Raises:
-      ValueError: there is no kernel of the program.
     """
     program, categories, instructions = read_program(text), Counter(), Counter()
     kernels = list(read_trace(folder, text.split(maxsplit=2)[1].rstrip(",")))

@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 from torch.nn import functional
 
 from benchmarks import fashion_mnist
 from benchmarks.peers import pytorch
 from resnet_jax import config as recipe
-from resnet_jax import data
+from resnet_jax.data import Loader
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
@@ -58,43 +58,46 @@ class Trainer:
     """
 
     def __init__(self, experiment: Experiment):
-        self._config, self._loader = experiment.config, experiment.train_loader
-        pytorch.refuse_others(SUPPORTED, dict(recipe.flatten(experiment.config)).get, "config")
-        torch.manual_seed(experiment.config.seed)
+        config = experiment.config
+        pytorch.refuse_others(SUPPORTED, dict(recipe.flatten(config)).get, "config")
+        torch.manual_seed(config.seed)
         self.network = pytorch.Network(experiment.model, experiment.initial_variables())
         self.network.to(memory_format=torch.channels_last)
-        self._rates = jax.vmap(experiment.schedule)(
-            jnp.arange(experiment.plan.total_steps)
-        ).tolist()
+        self._config, self._loader = config, experiment.train_loader
+        self._rates = jax.vmap(experiment.schedule)(jnp.arange(experiment.plan.total_steps))
         moments = (255 * np.asarray(moment, np.float32) for moment in self._loader.moments())
         self._mean, self._std = map(torch.from_numpy, moments)
-        self._optimizer = make_optimizer(self.network, experiment.config.optimizer)
+        weights, fields = list(self.network.parameters()), config.optimizer
+        other_decay = fields.weight_decay if fields.decay_norm_and_bias else 0.0
+        kernels, others = ([w for w in weights if (w.ndim > 1) == many] for many in (True, False))
+        groups = [{"params": kernels}, {"params": others, "weight_decay": other_decay}]
+        names = ("momentum", "nesterov", "weight_decay")
+        self._optimizer = torch.optim.SGD(groups, **{name: fields[name] for name in names})
 
     def step(self, number: int) -> dict[str, float]:
         """Takes a step; returns the batch's sums as `MetricSums` adds them."""
         images, labels, _ = self._batch(self._loader, number)
-        self._optimizer.param_groups[0]["lr"] = self._rates[number]
-        self._optimizer.param_groups[1]["lr"] = self._rates[number]
+        for group in self._optimizer.param_groups:
+            group["lr"] = float(self._rates[number])
         self._optimizer.zero_grad(set_to_none=True)
         logits = self.network.train()(images)
         smoothing = self._config.loss.label_smoothing
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         loss.backward()
         self._optimizer.step()
-        return sums(logits, labels, loss.item() * len(labels))
+        return sums(logits, labels, loss.item())
 
     @torch.inference_mode()
-    def evaluate(self, loader: data.Loader) -> dict[str, float]:
+    def evaluate(self, loader: Loader) -> dict[str, float]:
         """Returns the means over a split, every image counted once."""
         found = MetricSums()
         for number in range(len(loader)):
             images, labels, rows = self._batch(loader, number)
             logits, labels = self.network.eval()(images)[rows], labels[rows]
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
-            found.add(sums(logits, labels, loss.item()))
+            found.add(sums(logits, labels, functional.cross_entropy(logits, labels).item()))
         return found.means()
 
-    def _batch(self, loader: data.Loader, number: int) -> tuple[torch.Tensor, ...]:
+    def _batch(self, loader: Loader, number: int) -> tuple[torch.Tensor, ...]:
         """Returns images [N, C, H, W], normalised and in training augmented, labels and mask."""
         batch, fields = loader[number], self._config.data
         images = torch.from_numpy(batch["image"])
@@ -106,19 +109,9 @@ class Trainer:
         return images, torch.from_numpy(batch["label"]).long(), torch.from_numpy(batch["mask"])
 
 
-def sums(logits: torch.Tensor, labels: torch.Tensor, loss: float) -> dict[str, float]:
-    hits = (logits.argmax(1) == labels).sum().item()
-    return {"loss": loss, "top1": hits, "top5": 0, "examples": len(labels)}
-
-
-def make_optimizer(network: torch.nn.Module, fields: ConfigDict) -> torch.optim.SGD:
-    """Returns momentum SGD with L2 decay of the kernels alone, or of everything."""
-    weights, decay = list(network.parameters()), fields.weight_decay
-    other_decay = decay if fields.decay_norm_and_bias else 0.0
-    kernels = {"params": [w for w in weights if w.ndim > 1], "weight_decay": decay}
-    others = {"params": [w for w in weights if w.ndim <= 1], "weight_decay": other_decay}
-    momentum = {"momentum": fields.momentum, "nesterov": fields.nesterov}
-    return torch.optim.SGD([kernels, others], lr=0.0, **momentum)
+def sums(logits: torch.Tensor, labels: torch.Tensor, mean_loss: float) -> dict[str, float]:
+    count, hits = len(labels), (logits.argmax(1) == labels).sum().item()
+    return {"loss": mean_loss * count, "top1": hits, "top5": 0, "examples": count}
 
 
 def augment(images: torch.Tensor, pixels: int, flip: bool) -> torch.Tensor:
@@ -136,9 +129,6 @@ def train(experiment: Experiment) -> Iterator[dict[str, float]]:
     """Trains to the end and gives the line of each epoch, see `reporting.curves.Epochs`.
 
     The seconds are those of the steps with the making of their batches.
-
-    Raises:
-      UserError: the peer lacks something, or the loss is no longer finite.
     """
     trainer, plan, times, means = Trainer(experiment), experiment.plan, [], MetricSums()
     seconds = steady = 0.0
@@ -146,8 +136,6 @@ def train(experiment: Experiment) -> Iterator[dict[str, float]]:
         began = time.perf_counter()
         means.add(trainer.step(step - 1))
         times.append(time.perf_counter() - began)
-        if not np.isfinite(means.loss):
-            raise UserError(f"the loss is not finite at step {step}: lower config.schedule.base_lr")
         if plan.ends_epoch(step) or step == plan.total_steps:
             seconds, steady = seconds + sum(times), steady + statistics.median(times) * len(times)
             line = {"step": step, "epoch": plan.epoch(step)}
@@ -168,19 +156,18 @@ def main(argv: list[str]) -> None:
         experiment = Experiment.for_training(_CONFIG.value)
         sizes = len(experiment.train_loader.source), len(experiment.eval_loader.source)
         variables = experiment.initial_variables()
-        header = fashion_mnist.describe(experiment.config, sys.argv, variables, *sizes) | {
-            "cores": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), "torch": version("torch")},
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        epochs = []
+        header = fashion_mnist.describe(experiment.config, sys.argv, variables, *sizes)
+        header |= {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+        versions = {"python": platform.python_version(), "torch": version("torch")}
+        log = fashion_mnist.Log(
+            header | {"cores": torch.get_num_threads(), "versions": versions}, []
+        )
         for epoch in train(experiment):
             print(epoch, flush=True)
-            epochs.append(epoch)
+            log.epochs.append(epoch)
         if _OUTPUT.value:
-            log, output = fashion_mnist.Log(header, epochs), Path(_OUTPUT.value)
-            fashion_mnist.write(log, output / "fashion_mnist", "torch_")
-            fashion_mnist.write_page(output)
+            fashion_mnist.write(log, Path(_OUTPUT.value, "fashion_mnist"), "torch_")
+            fashion_mnist.write_page(Path(_OUTPUT.value))
     except UserError as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -7,11 +7,10 @@ On a GPU, ResNet-50 in bfloat16 comes first, then what the time allows. Record a
 after each match. --small tries all of that on a CPU.
 """
 
-import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import pages
-from benchmarks.harness import Failure, Worker, alternate, network, ratio, speed
+from benchmarks.harness import Worker, alternate, network, ratio, speed
 from resnet_jax.commands.benchmark import measure_matmul
 from resnet_jax.models.analysis.roofline import DATA_SHEETS
 from resnet_jax.models.analysis.summary import summarize
@@ -49,6 +48,7 @@ class Problem(NamedTuple):
 
 
 ON_CPU, ON_GPU = ("ours", "stock Flax", "PyTorch"), ("ours", "torch.compile", "stock Flax")
+ON_A_GPU = {"dtype": "bfloat16", "device": "gpu"}
 # What matters most first. At batch 512 no more than two fit into a GPU's memory.
 MATCHES = {
     "cpu": [
@@ -57,15 +57,12 @@ MATCHES = {
         (Problem("fashion_mnist_best", 128, 28, 1, 10), ON_CPU),
     ],
     "gpu": [
-        (Problem(name, batch, dtype="bfloat16", device="gpu"), names)
-        for name, batch, names in (
-            ("resnet50", 256, ON_GPU),
-            ("resnet50", 128, ON_GPU),
-            ("resnet18", 512, ON_GPU),
-            ("resnet50", 256, ("ours", "CUDA graphs")),
-            ("resnet50", 512, ("ours", "torch.compile")),
-            ("resnet50", 512, ("ours", "stock Flax")),
-        )
+        (Problem("resnet50", 256, **ON_A_GPU), ON_GPU),
+        (Problem("resnet50", 128, **ON_A_GPU), ON_GPU),
+        (Problem("resnet18", 512, **ON_A_GPU), ON_GPU),
+        (Problem("resnet50", 256, **ON_A_GPU), ("ours", "CUDA graphs")),
+        (Problem("resnet50", 512, **ON_A_GPU), ("ours", "torch.compile")),
+        (Problem("resnet50", 512, **ON_A_GPU), ("ours", "stock Flax")),
     ],
 }
 SMALL = {"batch": 8, "side": 32, "device": "cpu", "dtype": "float32"}
@@ -87,37 +84,32 @@ def play(
       "rounds", each {contestant: seconds a step}; contestant -> "ready", its first answer, "last",
       its last, with memory and profile, and "errors", why it failed.
     """
-    workers, errors, ready, last = {}, {}, {}, {}
+    workers: dict[str, Worker] = {}
 
-    def take_turn(worker: Worker) -> float:
-        steps = max(1, round(seconds / worker.ready["step"]))
-        return worker.ask(TURN_LIMIT, verb="turn", steps=steps)["step"]
+    def begin(name: str) -> dict[str, Any]:
+        limit = min(START_LIMIT, deadline - time.monotonic())
+        workers[name] = start(name, problem, limit)
+        return workers[name].ready
+
+    def take_turn(name: str) -> float:
+        steps = max(1, round(seconds / workers[name].ready["step"]))
+        return workers[name].ask(TURN_LIMIT, verb="turn", steps=steps)["step"]
+
+    def end(name: str) -> dict[str, Any]:
+        profiled = PROFILED_STEPS if name == "ours" else 0
+        return workers[name].ask(TURN_LIMIT, verb="finish", profiled=profiled)
 
     try:
-        for name in names:
-            with noting(name, errors):
-                workers[name] = start(name, problem, min(START_LIMIT, deadline - time.monotonic()))
-                ready[name] = workers[name].ready
-        turns = {name: partial(take_turn, worker) for name, worker in workers.items()}
-        played, left = alternate(turns, rounds, deadline)
-        for name in workers.keys() - left.keys():
-            with noting(name, errors):
-                profiled = PROFILED_STEPS if name == "ours" else 0
-                last[name] = workers[name].ask(TURN_LIMIT, verb="finish", profiled=profiled)
+        (ready,), errors = alternate({name: partial(begin, name) for name in names}, 1)
+        played, left = alternate(
+            {name: partial(take_turn, name) for name in ready}, rounds, deadline
+        )
+        (last,), late = alternate({name: partial(end, name) for name in ready.keys() - left}, 1)
     finally:
         for worker in workers.values():
             worker.close()
     match = {"problem": problem._asdict(), "contestants": list(names), "rounds": played}
-    return match | {"ready": ready, "last": last, "errors": errors | left}
-
-
-@contextlib.contextmanager
-def noting(name: str, errors: dict[str, str]) -> Iterator[None]:
-    """Notes the failure of a contestant, which does not stop the others."""
-    try:
-        yield
-    except Failure as failure:
-        errors[name] = str(failure)
+    return match | {"ready": ready, "last": last, "errors": errors | left | late}
 
 
 def start(name: str, problem: Problem, limit: float) -> Worker:
@@ -128,12 +120,11 @@ def start(name: str, problem: Problem, limit: float) -> Worker:
     """
     peer, options = CONTESTANTS[name]
     request = json.dumps({"peer": peer, "options": options, "problem": problem._asdict()})
-    on_gpu = problem.device == "gpu"
-    environment = {
-        "JAX_PLATFORMS": "cuda" if on_gpu and peer != "pytorch" else "cpu",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        **({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
-    }
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_PLATFORMS": "cpu"}
+    if problem.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    elif peer != "pytorch":
+        environment["JAX_PLATFORMS"] = "cuda"
     return Worker([sys.executable, "-m", "benchmarks.peers", request], environment, limit)
 
 
@@ -154,18 +145,17 @@ def bound(problem: Problem, device: str) -> float | None:
 def tables(matches: list[dict[str, Any]]) -> dict[str, list[pages.Row]]:
     """Returns the page's tables: a row a contestant, and where our step's time on a GPU goes."""
     rows = [row(match, name) for match in matches for name in match["contestants"]]
-    found = {"Training steps": rows}
-    for match in matches[:1]:
-        profile = match["last"].get("ours", {}).get("profile")
-        if profile and match["problem"]["device"] == "gpu":
-            parts = [*profile["categories"].items(), ("first kernel to last", profile["span"])]
-            found["Our first step of these, by kind of work"] = [
-                {"kind": kind, "ms a step": 1e3 * seconds} for kind, seconds in parts
-            ]
-            found["Its longest instructions"] = [
-                {"instruction": name, "kind": kind, "ms a step": 1e3 * seconds}
-                for name, kind, seconds in profile["kernels"]
-            ]
+    found, first = {"Training steps": rows}, matches[0]
+    profile = first["last"].get("ours", {}).get("profile")
+    if profile and first["problem"]["device"] == "gpu":
+        kinds = [*profile["categories"].items(), ("first kernel to last", profile["span"])]
+        found["Our first step of these, by kind of work"] = [
+            {"kind": kind, "ms a step": 1e3 * seconds} for kind, seconds in kinds
+        ]
+        found["Its longest instructions"] = [
+            {"instruction": name, "kind": kind, "ms a step": 1e3 * seconds}
+            for name, kind, seconds in profile["kernels"]
+        ]
     return found
 
 
@@ -193,22 +183,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", help="the matches of these alone")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
     parser.add_argument("--minutes", type=float, default=60.0, help="to stop after")
-    small = "the GPU's matches on the CPU, with 8 images of 32x32"
-    parser.add_argument("--small", action="store_true", help=small)
+    parser.add_argument("--small", action="store_true", help="the GPU's matches on the CPU, tiny")
     options = parser.parse_args(arguments)
     deadline, dearest = time.monotonic() + 60 * options.minutes, 0.0
     # This process only counts shapes: it must not take the GPU from the contestants.
     jax.config.update("jax_platforms", "cpu")
     kind = "gpu" if options.small else options.device
-    title = "Training on one GPU" if kind == "gpu" else "Training on the CPU"
+    title = f"Training on {'one GPU' if kind == 'gpu' else 'the CPU'}, beside the peers"
     packages = ("jax", "jaxlib", "flax", "torch")
-    result = pages.record(f"{kind}_training", f"{title}, beside the peers", "training", *packages)
-    result["matches"] = []
+    result = pages.record(f"{kind}_training", title, "training", *packages) | {"matches": []}
     for problem, names in MATCHES[kind]:
+        problem, began = problem._replace(**SMALL if options.small else {}), time.monotonic()
         if problem.network not in (options.networks or [problem.network]):
             continue
-        problem = problem._replace(**SMALL) if options.small else problem
-        began = time.monotonic()
         # A match costs what the dearest so far has cost for each of its contestants.
         if began + dearest * len(names) > deadline:
             print(f"left out, as the time is nearly up: {', '.join(names)} at {problem}")

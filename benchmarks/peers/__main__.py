@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from benchmarks import step_profile
 from benchmarks.harness import draw, seconds_of, turn
 from resnet_jax.distributed.runtime import keep_freed_memory
 
@@ -33,12 +34,14 @@ class Contestant:
 
         def first_step() -> None:
             self._step = make_step(name, *draw(**problem), classes, dtype=dtype, **options)
-            self.ready = {"loss": float(self._step())}
+            float(self._step())
 
-        first = seconds_of(first_step)
+        self.ready = {"first_step": seconds_of(first_step), "device": "cpu"}
         turn(self._step, WARM_STEPS)
-        self.ready |= {"first_step": first, "step": turn(self._step, WARM_STEPS)}
-        self.ready["device"] = self._device()
+        self.ready["step"] = turn(self._step, WARM_STEPS)
+        if self._on_gpu:
+            cuda = self._torch and self._torch.cuda
+            self.ready["device"] = cuda.get_device_name() if cuda else jax.devices()[0].device_kind
 
     def turn(self, steps: int) -> dict[str, Any]:
         """Takes some steps in a row."""
@@ -48,21 +51,14 @@ class Contestant:
         """Returns the most bytes held on a GPU, and where the time of `profiled` steps goes."""
         if self._torch:
             return {"peak": self._torch.cuda.max_memory_allocated() if self._on_gpu else None}
-        from benchmarks import step_profile
-
-        peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        if not profiled:
-            return {"peak": peak}
-        with tempfile.TemporaryDirectory() as folder:
-            with jax.profiler.trace(folder):
-                turn(self._step, profiled)
-            program = self._step.compiled.as_text()
-            return {"peak": peak, "profile": step_profile.read(Path(folder), program, profiled)}
-
-    def _device(self) -> str:
-        if not self._on_gpu:
-            return "cpu"
-        return self._torch.cuda.get_device_name() if self._torch else jax.devices()[0].device_kind
+        answer = {"peak": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")}
+        if profiled:
+            with tempfile.TemporaryDirectory() as folder:
+                with jax.profiler.trace(folder):
+                    turn(self._step, profiled)
+                program = self._step.compiled.as_text()
+                answer["profile"] = step_profile.read(Path(folder), program, profiled)
+        return answer
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """The input's work done by others: Pillow as torchvision uses it, and grain round our decoder."""
 
-import functools
 import math
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -17,19 +17,17 @@ SIZE, SCALE, RATIO = 224, (0.08, 1.0), (3 / 4, 4 / 3)
 def pillow(paths: list[str], threads: int, batch_size: int) -> Callable[[int], None]:
     """Returns a function that makes so many images, one after the other, of files in turn."""
 
-    def one(path: str) -> np.ndarray:
-        with open(path, "rb") as file:
+    def one(number: int) -> np.ndarray:
+        with open(paths[number % len(paths)], "rb") as file:
             image = Image.open(file).convert("RGB")
-        box = random_box(*image.size)
-        part = image.crop(box).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        part = image.crop(random_box(*image.size)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
         mirrored = random.random() < 0.5
         return np.array(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else part)
 
     def run(images: int) -> None:
         batch = np.empty((batch_size, SIZE, SIZE, 3), np.uint8)
         with ThreadPoolExecutor(threads) as pool:
-            files = (paths[number % len(paths)] for number in range(images))
-            for place, pixels in enumerate(pool.map(one, files)):
+            for place, pixels in enumerate(pool.map(one, range(images))):
                 batch[place % batch_size] = pixels
 
     return run
@@ -39,12 +37,12 @@ def grain(paths: list[str], threads: int, batch_size: int) -> Callable[[int], No
     """Returns a function that makes so many images by grain's threads, with our decoder."""
     import grain
 
-    crop = functools.partial(geometry.random_crop, scale=SCALE, ratio=RATIO, seed=0, epoch=0)
+    crop = partial(geometry.random_crop, scale=SCALE, ratio=RATIO, seed=0, epoch=0)
 
-    def one(place: int) -> np.ndarray:
-        path = paths[place % len(paths)]
+    def one(number: int) -> np.ndarray:
+        path = paths[number % len(paths)]
         with open(path, "rb") as file:
-            return decode.part(file.read(), SIZE, functools.partial(crop, index=place), path)
+            return decode.part(file.read(), SIZE, partial(crop, index=number), path)
 
     def run(images: int) -> None:
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size)
@@ -58,7 +56,7 @@ def random_box(width: int, height: int) -> tuple[int, int, int, int]:
     """Draws (left, top, right, bottom) as torchvision's RandomResizedCrop does."""
     for _ in range(10):
         area = height * width * random.uniform(*SCALE)
-        ratio = math.exp(random.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        ratio = math.exp(random.uniform(*map(math.log, RATIO)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             left, top = random.randint(0, width - w), random.randint(0, height - h)

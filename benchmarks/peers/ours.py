@@ -1,6 +1,7 @@
 """This project as a contestant: its own training step, bare, on the first device of JAX."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -16,36 +17,15 @@ from resnet_jax.training.step import train_step
 RATE = 0.1
 
 
-class Mean(NamedTuple):
-    """A batch's mean loss, divided only when it is asked for: on the device that were a program."""
-
-    total: jax.Array
-    examples: int
-
-    def __float__(self) -> float:
-        return float(self.total) / self.examples
-
-
-class Training:
-    """Takes a step on one batch at each call; `compiled` is the step's program."""
-
-    def __init__(self, step: Any, state: TrainState, batch: dict[str, jax.Array]):
-        self.compiled = step.lower(state, batch).compile()
-        self._state, self._batch = state, batch
-
-    def __call__(self) -> Mean:
-        self._state, metrics = self.compiled(self._state, self._batch)
-        return Mean(metrics.sums["loss"], len(self._batch["mask"]))
-
-
 def make_step(
     name: str, images: np.ndarray, labels: np.ndarray, num_classes: int, *, dtype: str = "float32"
-) -> Training:
-    """See `harness`; `dtype` is that of the computation, parameters are float32."""
-    mesh = make_mesh(jax.devices()[:1])
+) -> Callable[[], jax.Array]:
+    """See `harness`; the loss is the batch's sum, and `.compiled` of the step is its program."""
     model = network(name, num_classes=num_classes, dtype=dtype)
     fields = {name: field.default for name, field in FIELDS.items()}
     optimizer = make_optimizer(fields, lambda step: RATE)
+    batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
+    batch = shard_batch(make_mesh(jax.devices()[:1]), batch)
 
     @jax.jit
     def create_state(key):
@@ -55,21 +35,18 @@ def make_step(
             np.int32(0), **variables, opt_state=opt_state, loss_scale=None, seed=seed_words(0)
         )
 
-    def step(state, batch):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return train_step(
-                state,
-                batch,
-                model=model,
-                optimizer=optimizer,
-                augment=lambda batch, seed: (
-                    batch["image"],
-                    jax.nn.one_hot(batch["label"], num_classes),
-                ),
-                loss=softmax_cross_entropy,
-                schedule=lambda step: RATE,
-            )
+    def augment(batch, seed):
+        return batch["image"], jax.nn.one_hot(batch["label"], num_classes)
 
-    batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
+    step = partial(train_step, model=model, optimizer=optimizer, augment=augment)
+    step = partial(step, loss=softmax_cross_entropy, schedule=lambda step: RATE)
     state = create_state(jax.random.key(0))
-    return Training(jax.jit(step, donate_argnums=0), state, shard_batch(mesh, batch))
+    compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+
+    def run() -> jax.Array:
+        nonlocal state
+        state, metrics = compiled(state, batch)
+        return metrics.sums["loss"]
+
+    run.compiled = compiled
+    return run

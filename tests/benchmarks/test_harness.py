@@ -23,7 +23,7 @@ def test_contestants_take_turns_and_who_fails_is_left_out():
     rounds, left = alternate(turns, 4)
     assert taken == ["fast", "slow"] * 3 + ["fast"]
     assert left == {"slow": "no more"}
-    assert ratio(rounds, "fast", "slow") == pytest.approx((4 / 2.5, 4 / 4, 4 / 2))
+    assert ratio(rounds, "fast", "slow") == pytest.approx((5 / 3, 4 / 3, 2))
     assert speed(rounds, "fast", 60.0) == (17.5, 12.0, 30.0)
     assert ratio(rounds, "fast", "nobody") is None
     assert len(alternate(turns, 4, deadline=time.monotonic())[0]) == 1

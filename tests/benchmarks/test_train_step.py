@@ -38,11 +38,11 @@ PROGRAM = """HloModule jit_step, is_scheduled=true
 
 ENTRY %main.3 (x: bf16[8,4,4,16]) -> f32[16] {
   %cudnn-conv.2 = (bf16[8]{0}, u8[0]{0}) custom-call(%x), custom_call_target="__cudnn$convForward"
-  %input_reduce_fusion.4 = f32[16]{0} fusion(%x), calls=%fused_statistics, metadata={op_name="jit(step)/jvp(ResNet)/bn1"}
-  %loop_maximum_fusion = bf16[8]{0} fusion(%x), calls=%fused_relu, metadata={op_name="jit(step)/jvp(ResNet)/max"}
+  %input_reduce_fusion.4 = f32[16]{0} fusion(%x), calls=%fused_statistics, op_name="jvp(ResNet)/bn1"
+  %loop_maximum_fusion = bf16[8]{0} fusion(%x), calls=%fused_relu, op_name="jit(step)/jvp(ResNet)/"
   %gemm_fusion_dot.7 = bf16[128,32]{1,0} fusion(%x, %x), kind=kCustom, calls=%triton_gemm
   %copy.5 = bf16[32,16]{0,1} copy(%x), metadata={op_name="jit(step)/transpose(jvp(ResNet))/fc"}
-  ROOT %loop_multiply_fusion.3 = f32[16]{0} fusion(%x), calls=%fused_relu, metadata={op_name="jit(step)/mul"}
+  ROOT %loop_multiply_fusion.3 = f32[16]{0} fusion(%x), calls=%fused_relu, op_name="jit(step)/mul"
 }
 """
 
@@ -62,7 +62,6 @@ def test_the_small_form_reports_every_contestant_and_every_failure(tmp_path, mon
     (match,) = result["matches"]
     assert [sorted(each) for each in match["rounds"]] == 2 * [sorted({*names} - {"broken"})]
     assert "no_such" in match["errors"]["broken"]
-    assert all(6 < ready["loss"] < 9 for ready in match["ready"].values())  # about log(1000)
     assert match["last"]["ours"]["profile"]["categories"][step_profile.CONVOLUTIONS] > 0
     rows = {row["contestant"]: row for row in result["tables"]["Training steps"]}
     assert rows["ours"]["of the bound"].endswith("%")
@@ -97,28 +96,26 @@ def test_a_gpu_is_held_against_its_data_sheet_and_its_time_is_told_apart():
     assert longest[0]["instruction"] == "c.1"
 
 
-@pytest.mark.parametrize(
-    ("instruction", "category"),
-    [
-        ("cudnn-conv.2", step_profile.CONVOLUTIONS),
-        ("gemm_fusion_dot.7", step_profile.CONVOLUTIONS),
-        ("input_reduce_fusion.4", step_profile.REDUCTIONS),
-        ("input_reduce_fusion_4", step_profile.REDUCTIONS),
-        ("loop_maximum_fusion", step_profile.ELEMENTWISE),
-        ("copy.5", step_profile.COPIES),
-        ("loop_multiply_fusion.3", step_profile.REST),
-        ("sm90_xmma_wgrad_implicit_gemm_bf16", step_profile.CONVOLUTIONS),
-        ("MemcpyD2D", step_profile.COPIES),
-        ("mystery", step_profile.UNKNOWN),
-    ],
-)
-def test_a_kernel_is_classified_by_its_instruction_or_else_by_its_name(instruction, category):
+def test_a_kernel_is_classified_by_its_instruction_or_else_by_its_name():
     program = step_profile.read_program(PROGRAM)
-    assert step_profile.classify(Kernel("kernel", instruction, 0, 1), program) in (
-        category,
-        step_profile.UNKNOWN,
-    )
-    assert step_profile.classify(Kernel(instruction, "", 0, 1), program) == category
+    by_instruction = {
+        "cudnn-conv.2": step_profile.CONVOLUTIONS,
+        "gemm_fusion_dot.7": step_profile.CONVOLUTIONS,
+        "input_reduce_fusion.4": step_profile.REDUCTIONS,
+        "loop_maximum_fusion": step_profile.ELEMENTWISE,
+        "copy.5": step_profile.COPIES,
+        "loop_multiply_fusion.3": step_profile.REST,
+    }
+    by_name = {
+        "input_reduce_fusion_4": step_profile.REDUCTIONS,
+        "sm90_xmma_wgrad_implicit_gemm_bf16": step_profile.CONVOLUTIONS,
+        "MemcpyD2D": step_profile.COPIES,
+        "mystery": step_profile.UNKNOWN,
+    }
+    for name, category in by_instruction.items():
+        assert step_profile.classify(Kernel("kernel", name, 0, 1), program) == category
+    for name, category in by_name.items():
+        assert step_profile.classify(Kernel(name, "", 0, 1), program) == category
 
 
 @pytest.mark.parametrize("name", ["resnet18", "fashion_mnist_best"])
@@ -130,20 +127,17 @@ def test_stock_flax_has_the_parameters_of_our_network(name):
     assert count == summarize(harness.network(name, num_classes=10), 28, 1).params
 
 
-NETWORKS = {
-    "imagenet stem": {"stage_sizes": (1, 2), "block": "basic"},
-    "small stem and pool": {"stage_sizes": (1, 1), "block": "basic", "stem": "small"}
-    | {"stem_pool": "max", "stem_width": 4},
-    "biased bottleneck v1": {"stage_sizes": (1, 1), "version": "v1", "conv_bias": True},
-    "bottleneck v1.5": {"stage_sizes": (2, 1), "stem": "small"},
-}
-
-
-@pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch")
-@pytest.mark.parametrize("fields", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stage_sizes": (1, 2), "block": "basic"},
+        {"stage_sizes": (1, 1), "stem": "small", "stem_pool": "max", "stem_width": 4},
+        {"stage_sizes": (1, 1), "version": "v1", "conv_bias": True},
+    ],
+    ids=str,
+)
 def test_the_peer_in_pytorch_gives_our_logits(fields):
-    import torch
-
+    torch = pytest.importorskip("torch")
     from benchmarks.peers import pytorch
 
     model = ResNet(**fields, width=8, num_classes=5)
@@ -159,12 +153,6 @@ def test_the_peer_in_pytorch_gives_our_logits(fields):
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
     assert np.ptp(expected) > 1e-2 * scale
-
-
-@pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch")
-@pytest.mark.parametrize("field", [{"version": "v2"}, {"se_ratio": 0.25}, {"stem": "deep"}])
-def test_a_network_that_the_peer_lacks_is_refused(field):
-    from benchmarks.peers import pytorch
-
-    with pytest.raises(UserError, match=next(iter(field))):
-        pytorch.Network(ResNet(**field), {})
+    for field in ({"version": "v2"}, {"se_ratio": 0.25}, {"stem": "deep"}):
+        with pytest.raises(UserError, match=next(iter(field))):
+            pytorch.Network(model.clone(**field), variables)
