@@ -6,7 +6,7 @@ variables = model.init(jax.random.key(0), images, train=False)  # images [N, H, 
 logits = model.apply(variables, images, train=False)  # [N, 10], float32
 """
 
-from typing import Any
+from typing import Any as _Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, create_model, list_models, load_torch, save_torch
@@ -20,9 +20,15 @@ __all__ = [
     "restore",
     "save_torch",
 ]
+__version__ = "0.2.0"
 
 
-def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, Any], Any]:
+def __dir__() -> list[str]:
+    """Lists what is public, and none of the modules that importing it has loaded."""
+    return sorted([*__all__, "__version__"])
+
+
+def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, _Any], _Any]:
     """Reads a trained network from a run.
 
     Args:

@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
+import resnet_jax
 from resnet_jax import commands
 from resnet_jax import config as recipe
 from resnet_jax.commands import Arguments, Verb
@@ -28,6 +30,9 @@ def main(argv: list[str]) -> int:
     try:
         if {"--help", "-help", "-h"} & set(argv):
             print(help_text())
+            return 0
+        if "--version" in argv:
+            print(f"resnet_jax {resnet_jax.__version__}, jax {jax.__version__}")
             return 0
         verb, arguments = parse(argv)
         _start_processes(verb, arguments)
@@ -186,9 +191,8 @@ def find_recipe(path: str) -> Path:
     for candidate in (Path(path), *(base / path for base in bases)):
         if candidate.is_file():
             return candidate
-    known = sorted(
-        f"configs/{file.name}" for base in bases[:1] for file in base.glob("configs/*.py")
-    )
+    files = [file for base in bases[:1] for file in base.glob("configs/**/*.py")]
+    known = sorted(str(file.relative_to(bases[0])) for file in files)
     raise UserError(f"--config={path}: no such file; there are {', '.join(known) or 'none here'}")
 
 

@@ -150,12 +150,13 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Reads what `to_json` wrote.
+    """Reads what `to_json` wrote; a field that it lacks is as it was before there was the field.
 
     Raises:
       UserError: it holds a field that does not exist.
     """
     config = defaults()
+    config.data.update(data.BEFORE)
     for dotted, value in flatten(json.loads(text)):
         set_field(config, dotted, value)
     return config

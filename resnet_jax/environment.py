@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import resnet_jax
 from resnet_jax.data.images.decode import cores
 from resnet_jax.distributed.mesh import describe_devices
 
-DISTRIBUTION = "resnet-jax"
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -21,30 +21,25 @@ PACKAGES = (
     "orbax-checkpoint",
     "numpy",
     "ml_collections",
-    DISTRIBUTION,
 )
 
 
 def describe_start(train_images: int) -> dict[str, Any]:
+    """Returns what environment.json keeps of this start of a run."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            "resnet_jax": resnet_jax.__version__,
+        },
         "commit": _commit(),
         "devices": describe_devices(),
         "cores": cores(),
         "train_images": train_images,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
-
-
-def _version(package: str) -> str | None:
-    """Returns the version of an installed package; None where it runs from a checkout."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

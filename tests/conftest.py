@@ -14,3 +14,9 @@ os.environ["XLA_FLAGS"] = (
 )
 _cache = tempfile.TemporaryDirectory(prefix="resnet_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out tests/slow, which takes an hour, unless the command line names it."""
+    named = any("slow" in argument for argument in config.args)
+    return True if collection_path.name == "slow" and not named else None

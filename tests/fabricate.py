@@ -171,22 +171,11 @@ def _photographs() -> list[np.ndarray]:
     return load_sample_images().images
 
 
-@functools.cache
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
 def _masked_crc(data: bytes) -> bytes:
-    table, crc = _crc_table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    # Another implementation than the package's, which these files are to check.
+    from tensorboardX.record_writer import masked_crc32c
+
+    return struct.pack("<I", masked_crc32c(data))
 
 
 def folder_tree(root: pathlib.Path, splits: dict[str, dict[str, list[bytes]]]) -> None:

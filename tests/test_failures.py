@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import tiny_recipe
 
-from resnet_jax import config as recipe
 from resnet_jax import data, run
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
@@ -22,19 +22,7 @@ from resnet_jax.training.reporting.reporter import Reporter
 
 
 def settings(**changes):
-    config = recipe.defaults()
-    config.data.name = "digits"
-    config.batch_size = 64
-    config.num_epochs = 2
-    config.model.name = "resnet18"
-    config.model.stem = "small"
-    config.model.width = 4
-    config.model.stage_sizes = (1,)
-    config.checkpoint.every_epochs = 0.5
-    for name, value in changes.items():
-        recipe.set_field(config, name.replace("__", "."), value)
-    recipe.validate(config)
-    return config
+    return tiny_recipe(**{"checkpoint__every_epochs": 0.5, **changes})
 
 
 def saved_steps(workdir):

@@ -1,44 +1,16 @@
 """What a user meets at the command line, through `launch.py` in a process of its own."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from running import QUICK, devices, error_line, launch, run
 
-ROOT = Path(__file__).parents[1]
-QUICK = "--config=configs/quickstart.py"
 TINY = (
     "--config.model.width=4",
     "--config.model.stage_sizes=1,1",
     "--config.num_epochs=2",
     "--config.schedule.warmup_epochs=0.5",
 )
-
-
-def launch(*arguments, expect=0, **environment):
-    done = subprocess.run(
-        [sys.executable, "launch.py", *map(str, arguments)],
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
-
-
-def error_line(*arguments):
-    """Returns the one line of a command that must fail with status 1 and no traceback."""
-    done = launch(*arguments, expect=1)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in done.stderr
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -76,9 +48,56 @@ def test_a_tilde_after_the_equals_sign_is_the_home_directory(tmp_path, monkeypat
     assert str(tmp_path / "images") in line
 
 
-def test_a_recipe_that_is_no_python_gets_one_line(tmp_path):
-    (tmp_path / "broken.py").write_text("def get_config(:\n")
-    assert "the recipe cannot be read" in error_line(f"--config={tmp_path / 'broken.py'}")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def get_config(:\n", "line 1: SyntaxError"),
+        ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
+        (
+            "from resnet_jax.config import defaults\n\n\ndef get_config():\n"
+            "    config = defaults()\n    config.batch_sise = 3\n    return config\n",
+            "line 6: AttributeError",
+        ),
+        ("x = 1\n", "get_config"),
+    ],
+)
+def test_a_mistake_in_a_recipes_python_is_told_with_file_and_line(tmp_path, body, words):
+    (tmp_path / "broken.py").write_text(body)
+    line = error_line(f"--config={tmp_path / 'broken.py'}")
+    assert f"the recipe cannot be read: {tmp_path / 'broken.py'}" in line
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            [QUICK, "--which=last"],
+            "--which is no flag of --mode=train; it is one of --mode=evaluate",
+        ),
+        (["--mode=evaluate", "--workdir=x", "--sweep=seed=0,1"], "it is one of --mode=train"),
+        (
+            ["--mode=evaluate", "--workdir=x", "--config.data.eval_split=test"],
+            "--config.data.eval_split is no flag of --mode=evaluate",
+        ),
+        (["--mode=benchmark", QUICK, "--workdir=x"], "--workdir is no flag of --mode=benchmark"),
+        (["--mode=evalute", "--workdir=x"], "did you mean 'evaluate'"),
+    ],
+)
+def test_a_flag_of_another_verb_is_refused_and_named(arguments, words):
+    assert words in error_line(*arguments)
+
+
+def test_help_has_every_verb_with_its_flags_and_every_field():
+    text = launch("--help").stdout
+    for words in ("--mode=evaluate", "--which=best", "--sweep=", "--config.schedule.base_lr=0.1"):
+        assert words in text
+
+
+def test_the_package_itself_is_a_command(tmp_path):
+    done = run(["-m", "resnet_jax"], QUICK, *TINY, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert "best: top1" in done.stdout
 
 
 def test_an_unwritable_workdir_gets_one_line(tmp_path):
@@ -146,9 +165,9 @@ def test_a_field_is_emptied_by_none(tmp_path):
     assert (kept["schedule"]["base_batch_size"], kept["data"]["dir"]) == (None, None)
 
 
-@pytest.mark.parametrize(("batch_size", "devices"), [(64, 1), (1, 8), (37, 3), (1000, 2)])
+@pytest.mark.parametrize(("batch_size", "count"), [(64, 1), (1, 8), (37, 3), (1000, 2)])
 def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(
-    trained, batch_size, devices
+    trained, batch_size, count
 ):
     workdir, _ = trained
     done = launch(
@@ -156,7 +175,7 @@ def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(
         f"--workdir={workdir}",
         "--which=last",
         f"--batch_size={batch_size}",
-        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+        **devices(count),
     )
     score = json.loads(done.stdout.splitlines()[-1])
     logged = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
@@ -165,7 +184,7 @@ def test_evaluation_scores_every_image_once_on_any_batch_size_and_devices(
     assert (score["top1"], score["top5"]) == (logged["top1"], logged["top5"])
     assert score["loss"] == (
         logged["loss"]
-        if (batch_size, devices) == (64, 1)
+        if (batch_size, count) == (64, 1)
         else pytest.approx(logged["loss"], rel=1e-5)
     )
 
@@ -197,12 +216,7 @@ def test_an_unknown_checkpoint_lists_those_that_exist(trained):
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
-    done = launch(
-        QUICK,
-        f"--workdir={tmp_path / 'run'}",
-        expect=1,
-        XLA_FLAGS="--xla_force_host_platform_device_count=7",
-    )
+    done = launch(QUICK, f"--workdir={tmp_path / 'run'}", expect=1, **devices(7))
     assert (
         "config.batch_size = 64: must be divisible by the 7 devices, for example 63" in done.stderr
     )
@@ -243,5 +257,4 @@ def prepare_runtime(*_):
 __main__.main(["launch.py", *{arguments}])
 sys.exit(4)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=120)
-    assert done.returncode == 0
+    assert run(["-c", script]).returncode == 0

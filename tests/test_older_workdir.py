@@ -7,20 +7,17 @@ commit's undisturbed run ended with.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from running import launch
 
 import resnet_jax
 from resnet_jax import config as recipe
 
-ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).parent / "workdir"
 
 
@@ -32,20 +29,6 @@ def workdir(tmp_path):
 @pytest.fixture
 def expected():
     return json.loads((KEPT / "expected.json").read_text())
-
-
-def launch(*arguments):
-    done = subprocess.run(
-        [sys.executable, "launch.py", *arguments],
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def overrides(workdir):
@@ -60,7 +43,7 @@ def overrides(workdir):
 
 
 def test_it_goes_on_with_the_same_random_numbers(workdir, expected):
-    said = launch(*overrides(workdir), f"--workdir={workdir}")
+    said = launch(*overrides(workdir), f"--workdir={workdir}").stdout
     assert "going on from step 36" in said
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == len(expected["log"])
@@ -76,9 +59,7 @@ def test_it_goes_on_with_the_same_random_numbers(workdir, expected):
 
 
 def test_it_is_scored_as_it_was_then(workdir, expected):
-    score = json.loads(
-        launch("--mode=evaluate", f"--workdir={workdir}", "--which=best").splitlines()[-1]
-    )
+    score = json.loads(launch("--mode=evaluate", f"--workdir={workdir}").stdout.splitlines()[-1])
     best = expected["best"]
     assert (score["step"], score["examples"]) == (best["step"], 355)
     assert score["loss"] == pytest.approx(best["scores"]["loss"], rel=1e-5)

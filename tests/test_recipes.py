@@ -44,7 +44,7 @@ def fabricated(config, root):
     config.data.dir = None if name == "digits" else str(root)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.py")), ids=lambda path: path.stem)
 def test_a_recipe_takes_a_step_and_is_evaluated(path, tmp_path):
     config = load(path).get_config()
     fabricated(config, tmp_path / "data")

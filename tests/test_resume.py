@@ -4,23 +4,18 @@
 
 import importlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from running import QUICK, devices, launch, log, run
 
+import resnet_jax
 from resnet_jax import config as recipe
-from resnet_jax import run
-from resnet_jax.training.reporting.logbook import TIMES
 
-ROOT = Path(__file__).parents[1]
 RECIPE = (
-    "--config=configs/quickstart.py",
+    QUICK,
     "--config.model.width=4",
     "--config.model.stage_sizes=1,1",
     "--config.schedule.warmup_epochs=0.5",
@@ -32,35 +27,16 @@ RECIPE = (
 STEPS = 66
 
 
-def command(program, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, *program, *map(str, arguments)],
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def launch(workdir, *more):
-    done = command(["launch.py"], *RECIPE, f"--workdir={workdir}", *more)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+def train(workdir):
+    return launch(*RECIPE, f"--workdir={workdir}")
 
 
 def kill_at(point, signals, workdir):
-    return command(["tests/kill_at.py", point, signals], *RECIPE, f"--workdir={workdir}")
-
-
-def log(workdir):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return run(["tests/kill_at.py", point, signals], *RECIPE, f"--workdir={workdir}")
 
 
 def final(workdir):
-    _, variables, description = run.restore(workdir, "last")
+    _, variables, description = resnet_jax.restore(workdir, "last")
     return description.step, jax.tree.map(np.asarray, variables)
 
 
@@ -75,7 +51,7 @@ def assert_equals(workdir, straight):
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("straight")
-    done = launch(workdir)
+    done = train(workdir)
     assert "goodput: " in done.stdout
     assert "step time: median" in done.stdout
     assert "WARNING" not in done.stderr
@@ -102,7 +78,7 @@ def test_a_broken_run_ends_like_an_undisturbed_one(straight, tmp_path, point, si
         assert "the same command resumes" in broken.stdout.splitlines()[-3]
     if point in ("step=23", "evaluation=22"):
         assert f"saved step {point[-2:]}; " in broken.stdout
-    again = launch(tmp_path)
+    again = train(tmp_path)
     assert "going on from step" in again.stdout
     assert_equals(tmp_path, straight)
 
@@ -124,7 +100,7 @@ def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_it_used(s
     content[len(content) // 2] ^= 1
     arrays.write_bytes(content)
     (workdir / "checkpoints" / "77.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
-    again = launch(workdir)
+    again = train(workdir)
     assert "checkpoint 66 is damaged (state/" in again.stdout
     assert "moved aside as 66.damaged" in again.stdout
     assert "going on from step 55" in again.stdout
@@ -133,17 +109,12 @@ def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_it_used(s
 
 
 def test_a_run_goes_on_and_is_scored_on_other_numbers_of_devices(tmp_path):
-    def devices(count):
-        return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
-
     recipe = (*RECIPE, f"--workdir={tmp_path}", "--config.precision=float64")
-    eight = command(["tests/kill_at.py", "step=26", "SIGTERM"], *recipe, **devices(8))
+    eight = run(["tests/kill_at.py", "step=26", "SIGTERM"], *recipe, **devices(8))
     assert eight.returncode == 143, eight.stdout + eight.stderr
-    two = command(["launch.py"], *recipe, **devices(2))
-    assert two.returncode == 0, two.stdout + two.stderr
+    two = launch(*recipe, **devices(2))
     assert "going on from step 26" in two.stdout
-    three = command(
-        ["launch.py"],
+    three = launch(
         "--mode=evaluate",
         f"--workdir={tmp_path}",
         "--which=last",

@@ -1,18 +1,13 @@
 import pytest
+from running import tiny_recipe
 
-from resnet_jax import config as recipe
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.sweep import assigned, final_scores, parse_axis, sweep, table
 
 
 def tiny():
-    config = recipe.defaults()
-    config.batch_size, config.num_epochs = 256, 0.4
-    config.model.stage_sizes, config.model.width, config.model.stem = (1,), 4, "small"
-    config.data.name = "digits"
-    config.schedule.boundaries = ()
-    return config
+    return tiny_recipe(batch_size=256, num_epochs=0.4, schedule__boundaries=())
 
 
 def test_an_axis_is_read_as_values_of_its_field():

@@ -38,8 +38,12 @@ class Arguments(types.SimpleNamespace):
         return self.config
 
     def workdir_of_recipe(self) -> str:
-        """Returns --workdir, by default runs/NAME for the recipe NAME.py."""
-        return self.workdir or f"runs/{self.recipe_file.stem}"
+        """Returns --workdir, by default runs/NAME for the recipe configs/NAME.py."""
+        *folders, name = self.recipe_file.with_suffix("").parts
+        if "configs" in folders:
+            # With its folder, since configs/ and configs/tutorials/ may each have a NAME.py.
+            name = "/".join([*folders[folders.index("configs") + 1 :], name])
+        return self.workdir or f"runs/{name}"
 
     def required(self, flag: str, what: str) -> Any:
         """Returns a flag's value; raises `UserError` where it is absent: it should name `what`."""

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, run
 from resnet_jax.commands import Arguments, Verb
+from resnet_jax.data.splits import overlap
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
 from resnet_jax.distributed.requests import Requests
 from resnet_jax.distributed.runtime import prepare_runtime
@@ -209,7 +210,7 @@ def _warnings(experiment: Experiment) -> list[str]:
     """Returns a line for everything in the recipe that is allowed and seldom meant."""
     trained, source = experiment.train_loader.source.split, experiment.eval_loader.source
     lines = schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
-    if data.splits.overlap(trained, source.split):
+    if overlap(trained, source.split):
         lines.append(
             f"{source.split} is scored and {trained} trained on: the scores say nothing of other "
             "images"

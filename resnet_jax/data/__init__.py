@@ -1,18 +1,20 @@
 """From files to the batches that a step takes: source -> decode -> loader -> feed -> augment."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from resnet_jax.data import splits
 from resnet_jax.data.augment.pipeline import make_augment, make_normalise
 from resnet_jax.data.grid import save_grid
 from resnet_jax.data.input_bound import diagnosis
 from resnet_jax.data.loader import Loader
 from resnet_jax.data.prefetch import Prefetcher
-from resnet_jax.data.settings import FIELDS, check, check_is_mounted
-from resnet_jax.data.sources import cifar, digits, folder, idx, names, shards, synthetic, tfds
+from resnet_jax.data.settings import BEFORE, FIELDS, check, check_is_mounted, resolve_augmentation
+from resnet_jax.data.sources import table
+from resnet_jax.data.sources.fingerprint import differences
 from resnet_jax.data.sources.source import IN_MEMORY_BYTES, ArraySource, Source
 
 __all__ = [
+    "BEFORE",
     "FIELDS",
     "ArraySource",
     "Loader",
@@ -20,30 +22,54 @@ __all__ = [
     "Source",
     "check",
     "check_is_mounted",
+    "describe_changes",
     "diagnosis",
+    "fingerprint",
     "make_augment",
     "make_normalise",
     "open_source",
+    "resolve_augmentation",
     "save_grid",
 ]
 
-_OPENERS = {
-    "cifar": cifar.open_split,
-    "digits": digits.open_split,
-    "folder": folder.open_split,
-    "idx": idx.open_split,
-    "shards": shards.open_split,
-    "synthetic": synthetic.open_split,
-}
+
+def fingerprint(source: Source) -> dict[str, Any]:
+    """Returns what a split consists of, as data for JSON: one digest over names, labels and order
+    (sizes too up to 50,000 files; of shards their lengths and sizes; of images in memory their
+    bytes), and what a later comparison needs to say what has changed.
+
+    Raises:
+      UserError: a file of it is gone.
+    """
+    return source.fingerprint()
 
 
-def open_source(config: Any, train: bool, seed: int) -> Source:
+def describe_changes(old: Mapping[str, Any], source: Source) -> list[str]:
+    """Returns a clause for each way in which a split is no longer what `fingerprint` returned.
+
+    Args:
+      old: what `fingerprint` returned, or what JSON made of it.
+      source: the split as it is now.
+
+    Returns:
+      Such as "2 files added (cat/7.jpg; dog/3.jpg)"; none where nothing has changed.
+
+    Raises:
+      UserError: a file of it is gone.
+    """
+    return differences(old, source.fingerprint())
+
+
+def open_source(
+    config: Any, train: bool, seed: int, say: Callable[[str], None] = lambda line: None
+) -> Source:
     """Opens the training or the evaluation split of the data that `config` describes.
 
     Args:
       config: `config.data`.
       train: True for `config.train_split`, False for `config.eval_split`.
-      seed: unused by the sources of fixed files; sources that draw their images take it.
+      seed: of the run; no source of this package draws its images from it.
+      say: told every few seconds how far the reading of a large folder tree is.
 
     Returns:
       The source; where the split has bounds, such as "train[:90%]", that part of it.
@@ -51,14 +77,8 @@ def open_source(config: Any, train: bool, seed: int) -> Source:
     Raises:
       UserError: the data is missing or broken, or the split does not exist.
     """
-    names.check(config.name, config.dir)
-    text = config.train_split if train else config.eval_split
-    field = "train_split" if train else "eval_split"
-    part = splits.parse(text, field) if text else None
-    source = _OPENERS.get(config.name, tfds.open_split)(config, part and part.name, train)
-    if part and str(part) != part.name:
-        source = source.part(*part.bounds(len(source)), str(part))
-    size, crops = config.image_size, train and config.random_resized_crop
+    source, size = table.open_split(config, train, say), config.image_size
+    crops = train and resolve_augmentation(config, source).random_resized_crop
     if (
         isinstance(source, ArraySource)
         and size

@@ -2,13 +2,13 @@
 
 import functools
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import shuffle
+from resnet_jax.data import settings, shuffle
 from resnet_jax.data.buffers import Buffers
 from resnet_jax.data.images import decode, geometry
 from resnet_jax.data.sources.source import Moments, Source, normalisation
@@ -21,12 +21,56 @@ class Stopped(Exception):
     """A batch was given up because nobody wants it any more."""
 
 
+class PendingBatch:
+    """A batch in the making, see `Loader.begin`.
+
+    Args:
+      images: uint8 [n, H, W, C], to be filled.
+      labels: int32 [n], to be filled.
+      places: int64 [n], of the examples in the source.
+      mask: bool [n]; rows that turn out unreadable become False.
+      epoch: the batch's.
+      positions: int64 [n], of the rows in the epoch's order.
+    """
+
+    def __init__(self, images, labels, places, mask, epoch: int, positions):
+        self.images, self.labels, self.places, self.mask = images, labels, places, mask
+        self.epoch, self.positions = epoch, positions
+        self.fills: list[Future] = []
+
+    def result(self) -> dict[str, np.ndarray]:
+        """Waits for the batch and returns it.
+
+        Returns:
+          "image" uint8 [n, H, W, C], "label" int32 [n], "mask" bool [n] (False: not to be counted),
+          "index" int32 [n] (the example's place in the source), "epoch" int32 [n].
+
+        Raises:
+          UserError: an example cannot be read, and `config.data.on_error` is "stop"; or too many
+            cannot.
+          Stopped: the batch was given up.
+        """
+        for fill in self.fills:
+            fill.result()
+        return {
+            "image": self.images,
+            "label": self.labels,
+            "mask": self.mask,
+            "index": self.places.astype(np.int32),
+            "epoch": np.full(len(self.places), self.epoch, np.int32),
+        }
+
+
 class Loader:
     """The batches of a source, each a pure function of (seed, batch number).
 
     Training: batch b belongs to epoch b // len(loader); an epoch is its own permutation's first n
     // batch_size whole batches. Evaluation: every example once, in order; the last batch is filled
     up with rows whose mask is False.
+
+    With `config.data.on_error` "skip" the row of an unreadable image is masked. In training it
+    shows another image of the same epoch, the next readable one in the epoch's order, as if that
+    were the file's content: a black row would move the statistics of BatchNorm.
 
     Args:
       source: where the examples are.
@@ -36,8 +80,8 @@ class Loader:
       train: whether this is for training.
       process_index, process_count: which contiguous share of each batch this process makes.
       pad_to: the number of devices that share a batch.
-      say: told once of each corrupt example that `config.data.on_error` "skip" leaves out, in one
-        line with file and record; from a decoding thread, one call at a time.
+      say: told, one line at a time, what a person should know of the data, at once, and of each
+        unreadable image that is skipped, from a decoding thread.
 
     Attributes:
       skipped: the place of each example left out so far -> its file, record and fault.
@@ -63,6 +107,30 @@ class Loader:
     ):
         self.source, self.train, self.seed = source, train, seed
         self.batch_size = batch_size if train else -(-batch_size // pad_to) * pad_to
+        self._config = config
+        self._check(batch_size, process_count)
+        share = self.batch_size // process_count
+        self._share = slice(process_index * share, (process_index + 1) * share)
+        self._crops = train and settings.resolve_augmentation(config, source).random_resized_crop
+        self.image_shape = self._shape()
+        self._is_own_size = source.image_shape == self.image_shape
+        # Bound once: a config's fields are slow to read.
+        self._random_part = functools.partial(
+            geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
+        )
+        self._central_part = functools.partial(
+            geometry.central_part,
+            size=self.image_shape[0],
+            share=config.eval_crop if source.image_shape is None else 1.0,
+        )
+        self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = config.num_threads or decode.cores()
+        self.skipped: dict[int, str] = {}
+        self._say, self._saying = say or (lambda line: None), threading.Lock()
+
+    def _check(self, batch_size: int, process_count: int) -> None:
+        source, config = self.source, self._config
         if self.batch_size % process_count:
             raise UserError(
                 f"config.batch_size = {batch_size}: must be divisible by the {process_count}"
@@ -72,46 +140,25 @@ class Loader:
             raise UserError(
                 f"config.data: {source.name} {source.split} has no examples; choose another split"
             )
-        if train and source.lacking_classes():
+        if not self.train:
+            return
+        if source.lacking_classes():
             raise UserError(
                 f"config.data: the files of {source.name} lie class by class, and {source.split}"
                 f" has none of {source.lacking_classes()} of the classes; take the whole split, or"
                 " hold out a share of each class with eval_fraction: of shards, when they are"
                 " prepared"
             )
-        if train and len(source) < batch_size:
+        if len(source) < batch_size:
             raise UserError(
                 f"config.batch_size = {batch_size}: more than the {len(source)} training examples"
                 f" of {source.name} {source.split}; take at most {len(source)}"
             )
-        if train and (config.mixup or config.cutmix) and batch_size % 2:
+        if (config.mixup or config.cutmix) and batch_size % 2:
             raise UserError(
                 f"config.batch_size = {batch_size}: must be even, since mixup and CutMix work on"
                 " pairs"
             )
-        share = self.batch_size // process_count
-        self._share = slice(process_index * share, (process_index + 1) * share)
-        self._config = config
-        encoded = source.image_shape is None
-        crops = encoded if config.random_resized_crop is None else config.random_resized_crop
-        self._crops = train and crops
-        self.image_shape = self._shape()
-        self._is_own_size = not encoded and tuple(source.image_shape) == self.image_shape
-        self._in_memory = hasattr(source, "take") and not self._crops and self._is_own_size
-        # Bound once: a config's fields are slow to read.
-        self._random_part = functools.partial(
-            geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
-        )
-        self._central_part = functools.partial(
-            geometry.central_part,
-            size=self.image_shape[0],
-            share=config.eval_crop if encoded else 1.0,
-        )
-        self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
-        self._pool: ThreadPoolExecutor | None = None
-        self._threads = config.num_threads or decode.cores()
-        self.skipped: dict[int, str] = {}
-        self._say, self._saying = say, threading.Lock()
 
     def __len__(self) -> int:
         """Returns the number of batches in an epoch, or in the whole evaluation split."""
@@ -119,11 +166,9 @@ class Loader:
         return count // self.batch_size if self.train else -(-count // self.batch_size)
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        return self.begin(number)()
+        return self.begin(number).result()
 
-    def begin(
-        self, number: int, stopped: threading.Event | None = None
-    ) -> Callable[[], dict[str, np.ndarray]]:
+    def begin(self, number: int, stopped: threading.Event | None = None) -> PendingBatch:
         """Sets the decoding threads to this process's share of a batch.
 
         A caller that begins the next batch before it asks for this one leaves no thread idle in
@@ -132,32 +177,31 @@ class Loader:
         Args:
           number: the batch's number, from 0; in training it counts on over the epochs.
           stopped: once set, the batch is given up.
-
-        Returns:
-          A function that waits for the batch and returns it: "image" uint8 [n, H, W, C], "label"
-          int32 [n], "mask" bool [n] (False: not to be counted), "index" int32 [n] (the example's
-          place in the source), "epoch" int32 [n]. It raises UserError if an example cannot be read
-          and `config.data.on_error` is "stop", and Stopped if `stopped` was set.
         """
-        epoch, places = self._places(number)
-        mask = places >= 0
-        places = np.where(mask, places, 0)
-        if self._in_memory:
-            made = functools.partial(self._taken, places, mask)
-        else:
-            made = self._decoding(places, mask, epoch, stopped or threading.Event())
-
-        def finish() -> dict[str, np.ndarray]:
-            images, labels = made()
-            return {
-                "image": images,
-                "label": labels,
-                "mask": mask,
-                "index": places.astype(np.int32),
-                "epoch": np.full(len(places), epoch, np.int32),
-            }
-
-        return finish
+        epoch, step = divmod(number, len(self)) if self.train else (0, number)
+        if not 0 <= step < len(self):
+            raise IndexError(number)
+        positions = np.arange(self._share.start, self._share.stop) + step * self.batch_size
+        mask = positions < len(self.source)
+        places = self._places(np.where(mask, positions, 0), epoch)
+        if self.source.in_memory and not self._crops and self._is_own_size:
+            images, labels = self.source.take(places)
+            images[~mask], labels[~mask] = 0, 0
+            batch = PendingBatch(images, labels, places, mask, epoch, positions)
+            if self.source.faults:
+                self._mask_faults(batch)
+            return batch
+        labels = np.zeros(len(places), np.int32)
+        batch = PendingBatch(self._buffers.take(), labels, places, mask, epoch, positions)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        # Shared by the threads, each of which takes the next row when it is done with one.
+        rows = iter(range(len(places)))
+        batch.fills = [
+            self._pool.submit(self._fill, batch, rows, stopped or threading.Event())
+            for _ in range(min(self._threads, len(places)))
+        ]
+        return batch
 
     def moments(self) -> Moments:
         """Returns (mean, standard deviation) per channel by which images are normalised."""
@@ -169,17 +213,10 @@ class Loader:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def _places(self, number: int) -> tuple[int, np.ndarray]:
-        rows = np.arange(self._share.start, self._share.stop)
-        if self.train:
-            epoch, step = divmod(number, len(self))
-            return epoch, shuffle.permuted(
-                rows + step * self.batch_size, len(self.source), self.seed, epoch
-            )
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        rows += number * self.batch_size
-        return 0, np.where(rows < len(self.source), rows, -1)
+    def _places(self, positions: np.ndarray, epoch: int) -> np.ndarray:
+        if not self.train:
+            return positions
+        return shuffle.permuted(positions, len(self.source), self.seed, epoch)
 
     def _shape(self) -> tuple[int, int, int]:
         own = self.source.image_shape
@@ -193,63 +230,73 @@ class Loader:
             return tuple(own)
         return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
 
-    def _taken(self, places: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = self.source.take(places)
-        if not mask.all():
-            images[~mask], labels[~mask] = 0, 0
-        return images, labels
+    def _fill(self, batch: PendingBatch, rows: Iterator[int], stopped: threading.Event) -> None:
+        for row in rows:
+            if stopped.is_set():
+                raise Stopped
+            if not batch.mask[row]:
+                batch.images[row] = 0
+                continue
+            place = int(batch.places[row])
+            try:
+                example = self.source[place]
+                batch.images[row] = self._transformed(example.image, place, batch.epoch, place)
+                batch.labels[row] = example.label
+            except decode.CorruptImageError as error:
+                self._mask_row(batch, row, error)
 
-    def _decoding(
-        self, places, mask, epoch, stopped
-    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        images = self._buffers.take()
-        labels = np.zeros(len(places), np.int32)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        # Shared by the threads, each of which takes the next row when it is done with one.
-        rows = enumerate(places.tolist())
+    def _mask_faults(self, batch: PendingBatch) -> None:
+        for row, place in enumerate(batch.places.tolist()):
+            if batch.mask[row] and place in self.source.faults:
+                self._mask_row(batch, row, decode.CorruptImageError(self.source.faults[place]))
 
-        def fill():
-            for row, place in rows:
-                if stopped.is_set():
-                    raise Stopped
-                self._fill(images, labels, mask, row, place, epoch)
+    def _mask_row(self, batch: PendingBatch, row: int, error: decode.CorruptImageError) -> None:
+        self._leave_out(int(batch.places[row]), error)
+        batch.mask[row], batch.labels[row] = False, 0
+        batch.images[row] = self._substitute(batch, row) if self.train else 0
 
-        fills = [self._pool.submit(fill) for _ in range(min(self._threads, len(places)))]
-
-        def finish() -> tuple[np.ndarray, np.ndarray]:
-            for done in fills:
-                done.result()
-            return images, labels
-
-        return finish
-
-    def _fill(self, images, labels, mask, row: int, place: int, epoch: int) -> None:
-        if not mask[row]:
-            images[row] = 0
-            return
-        try:
-            example = self.source[place]
-            images[row] = self._transformed(example.image, place, epoch)
-            labels[row] = example.label
-        except decode.CorruptImageError as error:
-            if self._config.on_error == "stop":
-                raise
-            self._skip(place, error.fault)
-            images[row], mask[row] = 0, False
-
-    def _skip(self, place: int, fault: str) -> None:
-        with self._saying:
+    def _substitute(self, batch: PendingBatch, row: int) -> np.ndarray:
+        """Returns the next readable image of the epoch, with the draws of the row's own place."""
+        for after in range(1, len(self.source)):
+            position = (batch.positions[row] + after) % len(self.source)
+            place = int(self._places(np.array([position]), batch.epoch)[0])
             if place in self.skipped:
-                return
-            self.skipped[place] = fault
-            if self._say is not None:
-                self._say(f"skipped {fault}")
+                continue
+            try:
+                image = self.source[place].image
+                return self._transformed(image, int(batch.places[row]), batch.epoch, place)
+            except decode.CorruptImageError as error:
+                self._leave_out(place, error)
+        raise self._too_many(next(iter(self.skipped.values())))
 
-    def _transformed(self, image: bytes | np.ndarray, place: int, epoch: int) -> np.ndarray:
+    def _leave_out(self, place: int, error: decode.CorruptImageError) -> None:
+        """Notes an unreadable image; raises `error`, or a `UserError` where there are too many."""
+        if self._config.on_error == "stop":
+            raise error
+        with self._saying:
+            if place not in self.skipped:
+                self.skipped[place] = error.fault
+                self._say(f"skipped {error.fault}")
+            count, whole = len(self.skipped), len(self.source)
+        if count == whole or count > max(1, self._config.max_skipped * whole):
+            raise self._too_many(error.fault)
+
+    def _too_many(self, fault: str) -> UserError:
+        return UserError(
+            f"config.data.max_skipped = {self._config.max_skipped:g}: {len(self.skipped):,} of the"
+            f" {len(self.source):,} images of {self.source.name} {self.source.split} cannot be"
+            f" read, such as {fault}; restore the files, or allow a larger share"
+        )
+
+    def _transformed(
+        self, image: bytes | np.ndarray, drawn_for: int, epoch: int, place: int
+    ) -> np.ndarray:
+        """Returns the image of `place` at the loader's size; the draws are those of `drawn_for`."""
         size, where = self.image_shape[0], self.source.where(place)
         if self._crops:
-            choose = functools.partial(self._random_part, seed=self.seed, epoch=epoch, index=place)
+            choose = functools.partial(
+                self._random_part, seed=self.seed, epoch=epoch, index=drawn_for
+            )
             return decode.part(
                 image, size, choose, where, smooth_chroma=False, channels=self.image_shape[2]
             )

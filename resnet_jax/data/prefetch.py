@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from resnet_jax.data.loader import Loader, Stopped
+from resnet_jax.data.loader import Loader, PendingBatch, Stopped
 
 
 class Prefetcher:
@@ -78,13 +78,13 @@ class Prefetcher:
             ahead = self._begun(self._numbers.start)
             for number in self._numbers:
                 began = time.perf_counter()
-                ahead, finish = self._begun(number + 1), ahead
-                rows = finish()
+                ahead, pending = self._begun(number + 1), ahead
+                rows = pending.result()
                 batch = (number, self._put(rows))
                 self.made += len(rows["label"])
                 self.busy += time.perf_counter() - began
                 # Only `batch` may hold the host's memory from here on.
-                del rows, finish
+                del rows, pending
                 if not self._offer(batch):
                     return
                 del batch
@@ -94,7 +94,7 @@ class Prefetcher:
         except BaseException as error:
             self._error = error
 
-    def _begun(self, number: int) -> Callable[[], dict] | None:
+    def _begun(self, number: int) -> PendingBatch | None:
         return self._loader.begin(number, self._stopped) if number in self._numbers else None
 
     def _offer(self, batch: tuple[int, Any]) -> bool:

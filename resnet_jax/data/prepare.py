@@ -20,6 +20,7 @@ from resnet_jax.data.sources import shards
 from resnet_jax.data.sources.records import ArrayRecordShard
 from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
+from resnet_jax.files import write_atomically
 
 _PLAN = "plan.json"
 
@@ -63,14 +64,14 @@ def prepare(
     """
     plan = {**(origin or {}), **_plan(sources, short_side, quality, shard_examples)}
     work = _Work(sources, output, plan, advance)
+    jobs = [
+        (split, number)
+        for split, source in sources.items()
+        for number in range(-(-len(source) // shard_examples))
+    ]
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _adopt(output, work.plan)
-        jobs = [
-            (split, number)
-            for split, source in sources.items()
-            for number in range(-(-len(source) // shard_examples))
-        ]
+        _check_plan(output, work.plan)
         _make(work, jobs, num_threads or decode.cores())
         return _finish(work, jobs)
     except decode.CorruptImageError as error:
@@ -79,14 +80,14 @@ def prepare(
             f" {output} first"
         ) from error
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise _cannot_write(error, output) from error
+
+
+def _cannot_write(error: OSError, output: pathlib.Path) -> UserError:
+    remedy = "check the path and its permissions"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space and run the same command again; finished shards are kept"
-        reason = (
-            f"{error.strerror}; {remedy}"
-            if full
-            else f"{error.strerror}; check the path and its permissions"
-        )
-        raise UserError(f"{error.filename or output}: {reason}") from error
+    return UserError(f"{error.filename or output}: {error.strerror}; {remedy}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +125,10 @@ def _plan(
     }
 
 
-def _adopt(output: pathlib.Path, plan: dict[str, Any]) -> None:
+def _check_plan(output: pathlib.Path, plan: dict[str, Any]) -> None:
     path = output / _PLAN
     if not path.is_file():
-        _replace_text(path, json.dumps(plan))
+        write_atomically(path, json.dumps(plan))
         return
     try:
         found = json.loads(path.read_text())
@@ -193,7 +194,7 @@ def _shard(work: _Work, split: str, number: int) -> None:
         "bytes": path.stat().st_size,
         "sha256": digest,
     }
-    _replace_text(_note(path), json.dumps(note))
+    write_atomically(_note(path), json.dumps(note))
 
 
 def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -> None:
@@ -265,15 +266,9 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
         }
         for split, source in sources.items()
     }
-    _replace_text(output / shards.INDEX, json.dumps(described, indent=1))
+    write_atomically(output / shards.INDEX, json.dumps(described, indent=1))
     return plan["examples"]
 
 
 def _note(path: pathlib.Path) -> pathlib.Path:
     return path.with_suffix(".json")
-
-
-def _replace_text(path: pathlib.Path, text: str) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(text)
-    os.replace(draft, path)

@@ -1,9 +1,11 @@
 """The fields of `config.data`, and the checks that need more than one of them."""
 
+import dataclasses
 from typing import Any
 
 from resnet_jax.data import splits
-from resnet_jax.data.sources import names
+from resnet_jax.data.sources import holdout, table
+from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field
 
@@ -21,6 +23,8 @@ FIELDS = {
     "eval_fraction": Field(
         None, "the share held out from a folder without evaluation split", float, above=0, below=1
     ),
+    "image_key": Field(None, "TFDS: the feature that is the image; None: the data set's own", str),
+    "label_key": Field(None, "TFDS: the feature that is the label; None: the data set's own", str),
     "image_size": Field(
         None,
         "side in pixels; None: the source's own, 224 where files differ",
@@ -31,7 +35,16 @@ FIELDS = {
     "eval_crop": Field(
         0.875, "evaluation: share of the resized short side kept", float, above=0, at_most=1
     ),
+    "holdout": Field(
+        None,
+        "what eval_fraction chooses files by; None: content under 2 GB, else class and name",
+        str,
+        choices=holdout.RULES,
+    ),
     "on_error": Field("stop", "what a corrupt image does to the run", choices=("stop", "skip")),
+    "max_skipped": Field(
+        0.01, "share of a split that on_error 'skip' may leave out", at_least=0, below=1
+    ),
     "mean": Field(
         None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...]
     ),
@@ -88,6 +101,9 @@ FIELDS = {
     ),
 }
 
+# What a recipe had in force that was saved before the field existed, where that is not the default.
+BEFORE = {"holdout": "position"}
+
 
 def check(config: Any) -> None:
     """Checks what one field's table cannot: names, split texts, pairs and the lengths of tuples.
@@ -99,7 +115,7 @@ def check(config: Any) -> None:
       UserError: a field does not fit the others; the message names it.
     """
     check_is_mounted("config.data.dir", config.dir)
-    names.check(config.name, config.dir)
+    table.check(config.name, config.dir)
     for field in ("train_split", "eval_split"):
         text = getattr(config, field)
         if text is not None:
@@ -119,6 +135,25 @@ def check(config: Any) -> None:
         low_high = tuple(getattr(config, field))
         if len(low_high) != 2 or low_high[0] > low_high[1]:
             raise UserError(f"config.data.{field} = {low_high!r}: must be (lowest, highest)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Which of the two augmentations that depend on the kind of the source are on in training."""
+
+    random_resized_crop: bool
+    flip: bool
+
+
+def resolve_augmentation(config: Any, source: Source) -> Augmentation:
+    """Says what None stands for: on for encoded files, off for images in memory."""
+    encoded = source.image_shape is None
+    return Augmentation(
+        *(
+            encoded if given is None else given
+            for given in (config.random_resized_crop, config.flip)
+        )
+    )
 
 
 def check_is_mounted(name: str, directory: str | None) -> None:

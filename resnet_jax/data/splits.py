@@ -24,9 +24,12 @@ class Part:
         high = length if self.high is None else _position(self.high, length)
         return low, max(low, high)
 
+    @property
+    def is_whole(self) -> bool:
+        return self.low is None and self.high is None
+
     def __str__(self) -> str:
-        whole = self.low is None and self.high is None
-        return self.name if whole else f"{self.name}[{self.low or ''}:{self.high or ''}]"
+        return self.name if self.is_whole else f"{self.name}[{self.low or ''}:{self.high or ''}]"
 
 
 def parse(text: str, field: str) -> Part:
@@ -65,7 +68,7 @@ def overlap(one: str, other: str) -> bool:
     if all(bound.endswith("%") for bound in bounds):
         (low, high), (start, stop) = first.bounds(100), second.bounds(100)
         return max(low, start) < min(high, stop)
-    return one == other or any(str(part) == part.name for part in (first, second))
+    return one == other or any(part.is_whole for part in (first, second))
 
 
 def absent(field: str, name: str, known: list[str], where: str) -> UserError:

@@ -1,63 +1,147 @@
 """Residual blocks: basic and bottleneck, versions v1, v1.5 and v2, and the shortcuts A to D."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models.layers import BatchNorm, Conv, SqueezeExcite, average_pool, drop_branch
+from resnet_jax.errors import UserError
+from resnet_jax.models.checks import REQUIRED, check_norm, documented, field, settle
+from resnet_jax.models.layers import (
+    NORMS,
+    Conv,
+    Initializer,
+    ModuleFactory,
+    Norm,
+    SqueezeExcite,
+    average_pool,
+    drop_branch,
+)
 
-ModuleFactory = Callable[..., nn.Module]
+
+class BlockFields(nn.Module, kw_only=True):
+    """What a network and its blocks share: these fields, and the layers that follow from them."""
+
+    version: str = field(
+        "v1.5",
+        "v1 (stride in a bottleneck's first 1x1), v1.5 (in its 3x3) or v2 (pre-activation)",
+        "v1.5 is torchvision's; in v2 (He et al. 2016) normalisation and ReLU come before each"
+        " convolution, a projection reads the activated input and an identity the raw one",
+        choices=("v1", "v1.5", "v2"),
+    )
+    shortcut: str = field(
+        "B",
+        "A or A_pool padded identity, B projection where the shape changes, C everywhere, D after a"
+        " pool",
+        "a stride takes every second pixel in A and averages 2x2 in A_pool; D: He et al. 2019",
+        choices=("A", "A_pool", "B", "C", "D"),
+    )
+    residual: bool = field(True, "False for a plain net, without shortcuts (He et al. 2015)")
+    groups: int = field(1, "groups of a bottleneck's 3x3", at_least=1)
+    width_per_group: int = field(
+        64,
+        "channels of a group where features = 64",
+        "in all features * width_per_group / 64 * groups (Xie et al. 2017)",
+        at_least=1,
+    )
+    se_ratio: float = field(
+        0.0, "squeeze-and-excitation's share of channels; 0: none", at_least=0, at_most=1
+    )
+    zero_init: bool = field(
+        True,
+        "whether residual branches start at zero",
+        "by the last normalisation's scale (Goyal et al. 2017), or by the last kernel where no"
+        " normalisation follows it; not in plain nets, which it would kill",
+    )
+    norm: str | ModuleFactory | None = field(
+        "batch",
+        "normalisation: batch, group or none",
+        "or a factory called with scale_init, dtype, param_dtype and name, whose module is called"
+        " with (x, train=train)",
+        choices=(*NORMS, "none"),
+        optional=True,
+    )
+    norm_momentum: float = field(0.9, "share of old running statistics kept", at_least=0, below=1)
+    norm_epsilon: float = field(1e-5, "added to the variance", above=0)
+    norm_group_size: int | None = field(
+        None, "images that share statistics; None: the global batch", at_least=1
+    )
+    norm_channel_groups: int = field(32, "channel groups of norm = group", at_least=1)
+    axis_name: Any = field(None, "mapped axis of statistics: see `layers.BatchNorm`", recipe=False)
+    conv: ModuleFactory = field(Conv, "factory called as `layers.Conv`", recipe=False)
+    conv_bias: bool = field(False, "whether convolutions have a bias")
+    dtype: Any = field(
+        "float32",
+        "of the computation, a dtype or its name",
+        "statistics, pooling and a network's classifier are float32 or better",
+        recipe=False,
+    )
+    param_dtype: Any = field("float32", "of the parameters", recipe=False)
+
+    @property
+    def norm_kind(self) -> Norm | None:
+        """The normalisation's layer and which fields it takes; None where there is none."""
+        if self.norm in (None, "none"):
+            return None
+        return NORMS[self.norm] if isinstance(self.norm, str) else Norm(self.norm, {})
+
+    def _convolve(self, x: jax.Array, **fields: Any) -> jax.Array:
+        fields |= {"use_bias": True} if self.conv_bias else {}
+        return self.conv(**self._dtypes, **fields)(x)
+
+    def _normalise(
+        self, x: jax.Array, name: str, train: bool, scale_init: Initializer = nn.initializers.ones
+    ) -> jax.Array:
+        kind = self.norm_kind
+        if kind is None:
+            return x
+        given = {theirs: getattr(self, ours) for ours, theirs in kind.fields.items()}
+        layer = kind.factory(scale_init=scale_init, name=name, **self._dtypes, **given)
+        return layer(x, train=train)
+
+    @property
+    def _dtypes(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
 
-class ResidualBlock(nn.Module):
-    """What every block does; `BasicBlock` and `BottleneckBlock` say which convolutions its branch
-    has.
+@documented
+class ResidualBlock(BlockFields):
+    """What every block does; `BasicBlock` and `BottleneckBlock` say which convolutions it has.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), out_features].
 
-    Attributes:
-      features: the width that the paper's tables name: a basic block has as many output channels, a
-        bottleneck block four times as many.
-      stride: of the block.
-      version: "v1" (He et al. 2015: a bottleneck strides in its first 1x1), "v1.5" (in its 3x3, as
-        torchvision) or "v2" (He et al. 2016, "Identity Mappings": BatchNorm and ReLU before each
-        convolution, stride in the 3x3). A v2 projection reads the activated input, its identity the
-        raw one.
-      shortcut: "A" (identity; a stride takes every second pixel, added channels are zero), "A_pool"
-        (the same with an average pool as the stride), "B" (1x1 projection where the shape changes),
-        "C" (1x1 projection always) or "D" (where the shape changes: average pool, then a 1x1
-        projection; He et al. 2019, "Bag of Tricks").
-      residual: False leaves the shortcut out: the plain nets of He et al. 2015.
-      groups, width_per_group: a bottleneck's 3x3 has `groups` groups and features * width_per_group
-        / 64 * groups channels (Xie et al. 2017; Zagoruyko and Komodakis 2016).
-      se_ratio: squeeze-and-excitation at the branch's end with this share of channels; 0 for none.
-      zero_init: whether the branch's last layer starts at zero, so that the block starts as its
-        shortcut: the last normalisation's scale (Goyal et al. 2017), or the last kernel where no
-        normalisation follows it. Not in plain nets, which it would kill.
-      conv, norm, se: factories of the layers; `norm=None` for none.
+    Raises:
+      UserError: at construction, for an illegal or contradictory field.
     """
 
-    features: int
-    stride: int = 1
-    version: str = "v1.5"
-    shortcut: str = "B"
-    residual: bool = True
-    groups: int = 1
-    width_per_group: int = 64
-    se_ratio: float = 0.0
-    zero_init: bool = True
-    conv: ModuleFactory = Conv
-    norm: ModuleFactory | None = BatchNorm
-    se: ModuleFactory = SqueezeExcite
+    features: int = field(REQUIRED, "width; a bottleneck block puts out 4 times it", at_least=1)
+    stride: int = field(1, "of the block", at_least=1)
+    se: ModuleFactory = field(
+        SqueezeExcite, "factory called as `layers.SqueezeExcite`", recipe=False
+    )
+
+    expansion = 1  # channels of the output, in `features`
+
+    def __post_init__(self) -> None:
+        room = type(self).__name__
+        settle(self, room)
+        check_norm(self, room)
+        self.check_widths(self, self.features, room)
+        super().__post_init__()
+
+    @staticmethod
+    def check_widths(fields: BlockFields, features: int, room: str) -> None:
+        """Raises `UserError` where such blocks, of fields of a block or a network, cannot have
+        `features`; `room` is as for `checks.settle`.
+        """
 
     @property
     def out_features(self) -> int:
         """Channels of the output."""
-        raise NotImplementedError
+        return self.expansion * self.features
 
+    @nn.nowrap
     def convolutions(self) -> tuple[dict[str, Any], ...]:
         """Returns the keyword arguments of the branch's convolutions, in order."""
         raise NotImplementedError
@@ -66,9 +150,8 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: jax.Array, *, train: bool = False, drop_rate: float | jax.Array = 0.0
     ) -> jax.Array:
-        """Applies the block; `train` drops its branch with probability `drop_rate` (rng
-        "dropout").
-        """
+        """Applies the block; `train` drops its branch at `drop_rate` (rng "dropout")."""
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
         before = self.version == "v2"
         specs = self.convolutions()
         y = activated = x
@@ -76,28 +159,22 @@ class ResidualBlock(nn.Module):
             last = number == len(specs)
             zero = self.zero_init and self.residual and last
             if before:
-                y = nn.relu(self._normalise(f"bn{number}", y, train))
+                y = nn.relu(self._normalise(y, f"bn{number}", train))
             if number == 1:
                 activated = y
-            if zero and (before or self.norm is None):
-                spec = spec | {"kernel_init": nn.initializers.zeros}
-            y = self.conv(**spec, name=f"conv{number}")(y)
+            if zero and (before or self.norm_kind is None):
+                spec = spec | {"kernel_init": zeros}
+            y = self._convolve(y, **spec, name=f"conv{number}")
             if not before:
-                y = self._normalise(f"bn{number}", y, train, zero)
+                y = self._normalise(y, f"bn{number}", train, zeros if zero else ones)
                 y = y if last else nn.relu(y)
         if self.se_ratio:
-            y = self.se(ratio=self.se_ratio, name="se")(y)
+            y = self.se(ratio=self.se_ratio, name="se", **self._dtypes)(y)
         if self.residual:
             if train and not (isinstance(drop_rate, float) and drop_rate == 0):
                 y = drop_branch(y, drop_rate, self.make_rng("dropout"))
             y = y + self._shortcut(x, activated, train)
         return y if before else nn.relu(y)
-
-    def _normalise(self, name: str, x: jax.Array, train: bool, zero: bool = False) -> jax.Array:
-        if self.norm is None:
-            return x
-        scale_init = nn.initializers.zeros if zero else nn.initializers.ones
-        return self.norm(scale_init=scale_init, name=name)(x, train=train)
 
     def _shortcut(self, x: jax.Array, activated: jax.Array, train: bool) -> jax.Array:
         changes = self.stride != 1 or x.shape[-1] != self.out_features
@@ -110,19 +187,25 @@ class ResidualBlock(nn.Module):
         if self.shortcut == "D":
             first, stride = 1, 1
             activated = average_pool(activated, self.stride) if self.stride != 1 else activated
-        y = self.conv(features=self.out_features, stride=stride, name=f"downsample_{first}")(
-            activated
+        y = self._convolve(
+            activated, features=self.out_features, stride=stride, name=f"downsample_{first}"
         )
-        return y if self.version == "v2" else self._normalise(f"downsample_{first + 1}", y, train)
+        return y if self.version == "v2" else self._normalise(y, f"downsample_{first + 1}", train)
 
 
 class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions (He et al. 2015, figure 5, left)."""
 
-    @property
-    def out_features(self) -> int:
-        return self.features
+    @staticmethod
+    def check_widths(fields: BlockFields, features: int, room: str) -> None:
+        for name, neutral in (("groups", 1), ("width_per_group", 64)):
+            if getattr(fields, name) != neutral:
+                raise UserError(
+                    f"{room}.{name} = {getattr(fields, name)}: basic blocks have no groups; set it"
+                    f" to {neutral} or take bottleneck blocks"
+                )
 
+    @nn.nowrap
     def convolutions(self) -> tuple[dict[str, Any], ...]:
         return (
             {"features": self.features, "size": 3, "stride": self.stride},
@@ -131,25 +214,33 @@ class BasicBlock(ResidualBlock):
 
 
 class BottleneckBlock(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolutions (He et al. 2015, figure 5, right); with groups a ResNeXt
-    block.
-    """
+    """1x1, 3x3 and 1x1 convolutions (He et al. 2015, figure 5, right); with groups, ResNeXt's."""
 
-    @property
-    def out_features(self) -> int:
-        return 4 * self.features
+    expansion = 4
 
+    @staticmethod
+    def check_widths(fields: BlockFields, features: int, room: str) -> None:
+        groups, per_group = fields.groups, fields.width_per_group
+        if features * per_group // 64 < 1:
+            raise UserError(
+                f"{room}.width_per_group = {per_group}: leaves no channel a group where features ="
+                f" {features} (features * width_per_group / 64); choose at least"
+                f" {-(-64 // features)}"
+            )
+        if groups > 1 and features * per_group % 64:
+            raise UserError(
+                f"{room}.groups = {groups}: does not divide the channels, since features *"
+                f" width_per_group / 64 = {features} * {per_group} / 64 is no whole number; choose"
+                " a width_per_group that makes it one"
+            )
+
+    @nn.nowrap
     def convolutions(self) -> tuple[dict[str, Any], ...]:
         width = self.features * self.width_per_group // 64 * self.groups
-        in_first = self.stride if self.version == "v1" else 1
+        in_first, in_second = (self.stride, 1) if self.version == "v1" else (1, self.stride)
         return (
             {"features": width, "stride": in_first},
-            {
-                "features": width,
-                "size": 3,
-                "stride": self.stride // in_first,
-                "groups": self.groups,
-            },
+            {"features": width, "size": 3, "stride": in_second, "groups": self.groups},
             {"features": self.out_features},
         )
 
@@ -158,8 +249,9 @@ BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
 
 
 def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = False) -> jax.Array:
-    """Option A of He et al. 2015: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride),
-    features].
+    """Option A of He et al. 2015.
+
+    [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features].
 
     Args:
       x: the block's input.

@@ -1,9 +1,7 @@
-"""The layers of a residual network: convolution, normalisation, pooling, gates, dropped
-branches.
-"""
+"""The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,6 +13,7 @@ from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
 
 Initializer = Callable[..., jax.Array]
+ModuleFactory = Callable[..., nn.Module]
 
 # He et al. 2015, "Delving Deep into Rectifiers", section 2.2, backward form: variance 2 / fan-out.
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -23,8 +22,7 @@ linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A square convolution, padded symmetrically by (size - 1) // 2: a stride of 1 keeps the map's
-    size.
+    """A square convolution, padded by (size - 1) // 2 on every side.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features], in `dtype`, for odd `size`.
     Parameters: "kernel" [size, size, C / groups, features] and, with `use_bias`, "bias" [features].
@@ -58,8 +56,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) whose scope is counted in images, not in
-    devices.
+    """Batch normalisation (Ioffe and Szegedy 2015), its scope counted in images, not devices.
 
     In training, with mean and biased variance over the images of a group and over all positions,
 
@@ -167,6 +164,27 @@ class GroupNorm(nn.Module):
         return y.astype(self.dtype)
 
 
+class Norm(NamedTuple):
+    """A normalisation: its layer, and the network's fields that it takes, as it calls them."""
+
+    factory: ModuleFactory
+    fields: Mapping[str, str]
+
+
+NORMS: Mapping[str, Norm] = {
+    "batch": Norm(
+        BatchNorm,
+        {
+            "norm_momentum": "momentum",
+            "norm_epsilon": "epsilon",
+            "norm_group_size": "group_size",
+            "axis_name": "axis_name",
+        },
+    ),
+    "group": Norm(GroupNorm, {"norm_channel_groups": "groups", "norm_epsilon": "epsilon"}),
+}
+
+
 class SqueezeExcite(nn.Module):
     """Channel gates (Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3).
 
@@ -195,19 +213,18 @@ def global_mean(x: jax.Array) -> jax.Array:
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
-    """Averages windows of `stride` x `stride`: [N, H, W, C] -> [N, ceil(H / stride), ceil(W /
-    stride), C].
+    """Averages windows of `stride` x `stride`.
 
-    A window that reaches past the edge averages the pixels it has, which is PyTorch's
-    `ceil_mode=True, count_include_pad=False` and what timm's D shortcut does.
+    [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C]. A window that reaches past the edge
+    averages the pixels it has, which is PyTorch's `ceil_mode=True, count_include_pad=False` and
+    what timm's D shortcut does.
     """
     padding = tuple((0, -size % stride) for size in x.shape[1:3])
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
 def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
-    """Drops the residual branch [N, H, W, C] of each image with probability `rate`, and scales the
-    others up.
+    """Drops the branch [N, H, W, C] of each image at a rate, and scales the others up.
 
     Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, scaled in training rather
     than in testing so that the network without it is the plain one.

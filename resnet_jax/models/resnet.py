@@ -1,6 +1,5 @@
 """The residual network: one module whose fields make every variant of the family."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,16 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.blocks import BLOCKS, ResidualBlock
-from resnet_jax.models.checks import as_dtype, check_fields
-from resnet_jax.models.layers import (
-    BatchNorm,
-    Conv,
-    GroupNorm,
-    SqueezeExcite,
-    global_mean,
-    linear_uniform,
-)
+from resnet_jax.models.blocks import BLOCKS, BlockFields, ResidualBlock
+from resnet_jax.models.checks import check_norm, documented, field, names_of, settle
+from resnet_jax.models.layers import global_mean, linear_uniform
 from resnet_jax.models.scan import scan_blocks
 from resnet_jax.ops.max_pool import max_pool
 
@@ -30,78 +22,65 @@ class FeatureInfo(NamedTuple):
     stride: int
 
 
-class ResNet(nn.Module):
+@documented
+class ResNet(BlockFields):
     """A residual network for images (He et al. 2015, "Deep Residual Learning") and its descendants.
 
     Images [N, H, W, C] with any C -> logits [N, num_classes], float32 whatever `dtype` (float64
     with float64 parameters). `method="features"` gives the maps instead. Variables: "params", named
     as in torchvision with "layer1.0" written "layer1_0"; "batch_stats" where `norm="batch"`. The
-    rng "dropout" is needed in training when `dropout` or `stochastic_depth` is on. Blocks' fields
-    are explained at `blocks.ResidualBlock`.
-
-    Attributes:
-      stage_sizes: blocks of each stage; every stage but the first halves the map and doubles the
-        features.
-      block, version, shortcut, residual, groups, width_per_group, se_ratio, zero_init: of the
-        blocks.
-      stem: "imagenet" (7x7, stride 2), "small" (3x3, stride 1) or "deep" (three 3x3, the first with
-        stride 2, the first two with half the channels; He et al. 2019, ResNet-C).
-      stem_width: channels after the stem; None: as `width`.
-      stem_pool: "max" (3x3, stride 2), "conv" (3x3 convolution, stride 2; Bello et al. 2021) or
-        "none"; None: "none" after a small stem and "max" after the others.
-      width: features of the first stage.
-      num_classes: 0 gives the pooled features [N, channels of the last stage].
-      stochastic_depth: rate at which the last block drops its branch; earlier blocks in proportion
-        to their number, block l of L with l / L times it (Huang et al. 2016).
-      dropout: rate on the pooled features before the classifier.
-      norm: "batch", "group" or "none".
-      norm_momentum, norm_epsilon, norm_group_size, axis_name: see `layers.BatchNorm`.
-      norm_channel_groups: groups of channels where `norm="group"`.
-      conv_bias: whether convolutions have a bias.
-      scan_blocks: whether to compile a stage's equal blocks once, as a loop. The parameters, their
-        names and the function are the same, but for the draws of dropped branches; intermediates
-        inside are not recorded.
-      dtype: of the computation, a dtype or its name; statistics, pooling and the classifier are
-        float32 or better.
-      param_dtype: of the parameters.
+    rng "dropout" is needed in training when `dropout` or `stochastic_depth` is on.
 
     Raises:
       UserError: at construction, for an illegal or contradictory field; at the call, for images too
         small.
     """
 
-    stage_sizes: Sequence[int] = (3, 4, 6, 3)
-    block: str = "bottleneck"
-    version: str = "v1.5"
-    shortcut: str = "B"
-    residual: bool = True
-    stem: str = "imagenet"
-    stem_width: int | None = None
-    stem_pool: str | None = None
-    width: int = 64
-    groups: int = 1
-    width_per_group: int = 64
-    se_ratio: float = 0.0
-    num_classes: int = 1000
-    stochastic_depth: float = 0.0
-    dropout: float = 0.0
-    norm: str = "batch"
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_group_size: int | None = None
-    norm_channel_groups: int = 32
-    axis_name: str | Sequence[str] | None = None
-    conv_bias: bool = False
-    zero_init: bool = True
-    scan_blocks: bool = False
-    dtype: Any = "float32"
-    param_dtype: Any = "float32"
+    stage_sizes: Sequence[int] = field(
+        (3, 4, 6, 3),
+        "blocks of each stage",
+        "every stage but the first halves the map and doubles the features",
+        at_least=1,
+    )
+    block: str = field("bottleneck", "kind of residual block", choices=tuple(BLOCKS))
+    stem: str = field(
+        "imagenet",
+        "imagenet 7x7/2, small 3x3/1, deep three 3x3",
+        "a deep stem's first has stride 2, its first two have half the channels (He et al. 2019,"
+        " ResNet-C)",
+        choices=("imagenet", "small", "deep"),
+    )
+    stem_width: int | None = field(None, "channels after the stem; None: as width", at_least=1)
+    stem_pool: str | None = field(
+        None,
+        "after the stem: max 3x3/2, conv 3x3/2 or none",
+        "None: none after a small stem, max after the others; conv is from Bello et al. 2021",
+        choices=("max", "conv", "none"),
+    )
+    width: int = field(64, "features of the first stage; each later stage doubles them", at_least=1)
+    num_classes: int = field(1000, "classes; 0: pooled features [N, channels]", at_least=0)
+    stochastic_depth: float = field(
+        0.0,
+        "rate of dropping the last block's branch",
+        "block l of L drops its own with l / L of it (Huang et al. 2016)",
+        at_least=0,
+        below=1,
+    )
+    dropout: float = field(
+        0.0, "rate of dropping pooled features before the head", at_least=0, below=1
+    )
+    scan_blocks: bool = field(
+        False,
+        "compile equal blocks once, for very deep nets",
+        "the parameters, their names and the function are the same, but for the draws of dropped"
+        " branches; intermediates inside are not recorded",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("dtype", "param_dtype"):
-            object.__setattr__(self, name, as_dtype(name, getattr(self, name)))
-        check_fields(vars(self))
-        object.__setattr__(self, "stage_sizes", tuple(self.stage_sizes))
+        settle(self, "model")
+        check_norm(self, "model")
+        BLOCKS[self.block].check_widths(self, self.width, "model")
+        self._check_fields()
         super().__post_init__()
 
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -109,8 +88,7 @@ class ResNet(nn.Module):
         return self._forward(images, train, head=True)
 
     def features(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-        """Returns {"stem", "stage1" .. "stageK"}: the map before the stem's pool and those after
-        the stages.
+        """Returns {"stem", "stage1" ..}: the map before the stem's pool and those after the stages.
 
         Each is [N, ceil(H / stride), ceil(W / stride), channels] in `dtype`, as `feature_info` says
         beforehand. A v2 net's last map has had its final normalisation and ReLU, so that its mean
@@ -118,27 +96,33 @@ class ResNet(nn.Module):
         """
         return self._forward(images, train, head=False)
 
+    @nn.nowrap
     def feature_info(self) -> dict[str, FeatureInfo]:
         """Returns the channels and the stride of each map that `features` gives."""
-        expansion = 4 if self.block == "bottleneck" else 1
+        channels = self.width * BLOCKS[self.block].expansion
         stride = 1 if self.stem == "small" else 2
-        info = {"stem": FeatureInfo(self._stem_channels, stride)}
+        info = {"stem": FeatureInfo(self.stem_channels, stride)}
         stride *= 1 if self.pool_after_stem == "none" else 2
         for stage in range(len(self.stage_sizes)):
-            info[f"stage{stage + 1}"] = FeatureInfo(
-                self.width * 2**stage * expansion, stride * 2**stage
-            )
+            info[f"stage{stage + 1}"] = FeatureInfo(channels * 2**stage, stride * 2**stage)
         return info
 
+    @nn.nowrap
     def smallest_image(self) -> int:
-        """Returns the smallest height and width: every stride still has two pixels or more to
-        halve.
-        """
+        """Returns the smallest height and width: every stride still has two pixels to halve."""
         stride = list(self.feature_info().values())[-1].stride
         return stride // 2 + 1
 
+    @nn.nowrap
+    def part_of(self, entry: str) -> str:
+        """Returns the part, "stem", "stage1" .. "head", that has an entry of "params"."""
+        if entry.startswith("layer"):
+            return "stage" + entry.removeprefix("layer").split("_")[0]
+        return "head" if entry in ("norm", "fc") else "stem"
+
     @property
-    def _stem_channels(self) -> int:
+    def stem_channels(self) -> int:
+        """`stem_width`, with None resolved."""
         return self.stem_width or self.width
 
     @property
@@ -156,7 +140,7 @@ class ResNet(nn.Module):
             x = self._apply_stage(x, stage, train)
             maps[f"stage{stage + 1}"] = x
         if self.version == "v2":
-            x = maps[f"stage{len(self.stage_sizes)}"] = self._norm_relu("norm", x, train)
+            x = maps[f"stage{len(self.stage_sizes)}"] = nn.relu(self._normalise(x, "norm", train))
         if not head:
             return maps
         x = global_mean(x)
@@ -175,95 +159,88 @@ class ResNet(nn.Module):
         return x
 
     def _apply_stem(self, x: jax.Array, train: bool) -> jax.Array:
-        width = self._stem_channels
+        width = self.stem_channels
         if self.stem == "deep":
             # Numbered as in timm, where ReLUs take numbers too.
-            x = self._conv(features=width // 2, size=3, stride=2, name="conv1_0")(x)
-            x = self._norm_relu("conv1_1", x, train)
-            x = self._conv(features=width // 2, size=3, name="conv1_3")(x)
-            x = self._norm_relu("conv1_4", x, train)
-            x = self._conv(features=width, size=3, name="conv1_6")(x)
+            x = self._convolve(x, features=width // 2, size=3, stride=2, name="conv1_0")
+            x = nn.relu(self._normalise(x, "conv1_1", train))
+            x = self._convolve(x, features=width // 2, size=3, name="conv1_3")
+            x = nn.relu(self._normalise(x, "conv1_4", train))
+            x = self._convolve(x, features=width, size=3, name="conv1_6")
         elif self.stem == "small":
-            x = self._conv(features=width, size=3, name="conv1")(x)
+            x = self._convolve(x, features=width, size=3, name="conv1")
         else:
-            x = self._conv(features=width, size=7, stride=2, name="conv1")(x)
-        return x if self.version == "v2" else self._norm_relu("bn1", x, train)
+            x = self._convolve(x, features=width, size=7, stride=2, name="conv1")
+        return x if self.version == "v2" else nn.relu(self._normalise(x, "bn1", train))
 
     def _apply_stem_pool(self, x: jax.Array, train: bool) -> jax.Array:
         if self.pool_after_stem == "max":
             return max_pool(x)
         if self.pool_after_stem == "conv":
-            x = self._conv(features=self._stem_channels, size=3, stride=2, name="maxpool_0")(x)
-            return self._norm_relu("maxpool_1", x, train)
+            x = self._convolve(x, features=self.stem_channels, size=3, stride=2, name="maxpool_0")
+            return nn.relu(self._normalise(x, "maxpool_1", train))
         return x
 
     def _apply_stage(self, x: jax.Array, stage: int, train: bool) -> jax.Array:
         size = self.stage_sizes[stage]
-        rates = [self._drop_rate(stage, number) for number in range(size)]
-        x = self._block(stage, 0)(x, train=train, drop_rate=rates[0])
-        if self.scan_blocks and size > 2:
-            return self._scan_stage(x, stage, train, rates)
-        for number in range(1, size):
-            x = self._block(stage, number)(x, train=train, drop_rate=rates[number])
-        return x
-
-    def _scan_stage(
-        self, x: jax.Array, stage: int, train: bool, rates: Sequence[float]
-    ) -> jax.Array:
+        before, count = sum(self.stage_sizes[:stage]), sum(self.stage_sizes)
+        rates = [self.stochastic_depth * (before + n + 1) / count for n in range(size)]
+        blocks = [self._block(stage, number) for number in range(size)]
         # The first block is apart: its stride or its input channels differ.
-        blocks = [self._block(stage, number) for number in range(1, self.stage_sizes[stage])]
-        return scan_blocks(blocks, x, train=train, drop_rates=rates[1:])
-
-    def _drop_rate(self, stage: int, number: int) -> float:
-        before = sum(self.stage_sizes[:stage])
-        return self.stochastic_depth * (before + number + 1) / sum(self.stage_sizes)
+        alone = 1 if self.scan_blocks and size > 2 else size
+        for block, rate in zip(blocks[:alone], rates, strict=False):
+            x = block(x, train=train, drop_rate=rate)
+        if alone < size:
+            x = scan_blocks(blocks[1:], x, train=train, drop_rates=rates[1:])
+        return x
 
     def _block(self, stage: int, number: int) -> ResidualBlock:
         return BLOCKS[self.block](
             features=self.width * 2**stage,
             stride=2 if stage and not number else 1,
-            version=self.version,
-            shortcut=self.shortcut,
-            residual=self.residual,
-            groups=self.groups,
-            width_per_group=self.width_per_group,
-            se_ratio=self.se_ratio,
-            zero_init=self.zero_init,
-            conv=self._conv,
-            norm=self._norm,
-            se=functools.partial(SqueezeExcite, **self._dtypes),
             name=f"layer{stage + 1}_{number}",
+            **{name: getattr(self, name) for name in names_of(BlockFields)},
         )
 
-    @property
-    def _dtypes(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
-
-    @property
-    def _conv(self) -> Any:
-        return functools.partial(Conv, use_bias=self.conv_bias, **self._dtypes)
-
-    @property
-    def _norm(self) -> Any:
-        if self.norm == "none":
-            return None
-        if self.norm == "group":
-            kind, fields = GroupNorm, {"groups": self.norm_channel_groups}
-        else:
-            kind, fields = (
-                BatchNorm,
-                {
-                    "momentum": self.norm_momentum,
-                    "group_size": self.norm_group_size,
-                    "axis_name": self.axis_name,
-                },
+    @nn.nowrap
+    def _check_fields(self) -> None:
+        if not self.stage_sizes:
+            raise UserError("model.stage_sizes = (): must name at least one stage")
+        stem, out = self.stem_channels, self.feature_info()["stage1"].channels
+        if self.residual and self.shortcut in ("A", "A_pool") and stem > out:
+            raise UserError(
+                f"model.shortcut = {self.shortcut!r}: cannot go from the stem's {stem} channels"
+                f" down to {out}; set model.stem_width <= {out} or model.shortcut = 'B'"
             )
-        return functools.partial(kind, epsilon=self.norm_epsilon, **fields, **self._dtypes)
+        if self.stochastic_depth and not self.residual:
+            raise UserError(
+                f"model.stochastic_depth = {self.stochastic_depth}: a plain net has no shortcut"
+                " past a dropped branch; set it to 0 or model.residual = True"
+            )
+        if self.stem == "deep" and stem % 2:
+            raise UserError(
+                f"model.stem_width = {stem}: a deep stem starts with half of it; choose an even"
+                " number"
+            )
+        if self.norm == "group":
+            self._check_channel_groups()
 
-    def _norm_relu(self, name: str, x: jax.Array, train: bool) -> jax.Array:
-        norm = self._norm
-        return nn.relu(x if norm is None else norm(name=name)(x, train=train))
+    @nn.nowrap
+    def _check_channel_groups(self) -> None:
+        # Every normalised width but a deep stem's first two is a multiple of the narrowest.
+        block = BLOCKS[self.block](
+            self.width, groups=self.groups, width_per_group=self.width_per_group, parent=None
+        )
+        widths = [("the stem", self.stem_channels // (2 if self.stem == "deep" else 1))]
+        widths += [("the first stage", spec["features"]) for spec in block.convolutions()]
+        for where, channels in widths:
+            if channels % self.norm_channel_groups:
+                raise UserError(
+                    f"model.norm_channel_groups = {self.norm_channel_groups}: does not divide the"
+                    f" {channels} channels of {where}; choose a divisor of {channels}"
+                )
 
+    @nn.nowrap
     def _check_images(self, images: jax.Array) -> None:
         smallest = self.smallest_image()
         if images.ndim != 4:

@@ -1,6 +1,4 @@
-"""Running equal blocks as one compiled loop, each block keeping its own entry in the parameter
-tree.
-"""
+"""Equal blocks as one compiled loop, each with its own entry in the parameter tree."""
 
 import operator
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
-from resnet_jax.models.checks import RESNET_FIELDS, check_names
+from resnet_jax.models.checks import check_names, fields_of
 from resnet_jax.models.resnet import ResNet
 
 
@@ -61,14 +61,11 @@ _BELLO = "Bello et al. 2021, Revisiting ResNets"
 
 # Counted by these libraries' own modules; the rest are sums over the paper's layers, which the
 # tests redo.
-_TV, _TIMM, _PCV, _SUM = (
-    "torchvision 0.29.2",
-    "timm 1.0.31",
-    "pytorchcv 0.0.74",
-    "the paper's layers",
-)
+_TV, _TIMM, _PCV = "torchvision 0.29.2", "timm 1.0.31", "pytorchcv 0.0.74"
+_SUM = "the paper's layers"
 
 _BASIC = {"block": "basic"}
+_OPTION_A = {**_BASIC, "shortcut": "A"}
 _SCAN = {"scan_blocks": True}
 _CIFAR = {"stem": "small", "width": 16, "num_classes": 10}
 _DEPTH = {
@@ -174,7 +171,7 @@ _ROWS = (
     ),
     *_family(
         _HE_2015,
-        {**_CIFAR, **_BASIC, "shortcut": "A"},
+        {**_CIFAR, **_OPTION_A},
         ("cifar_resnet20", _equal(3), 269_722, 40_551_040, _SUM),
         ("cifar_resnet32", _equal(5), 464_154, 68_862_592, _SUM),
         ("cifar_resnet44", _equal(7), 658_586, 97_174_144, _SUM),
@@ -204,13 +201,7 @@ _ROWS = (
     *_family(
         _HE_2016,
         {**_CIFAR, "version": "v2"},
-        (
-            "cifar_resnet110_v2",
-            {**_equal(18), **_BASIC, "shortcut": "A"},
-            1_727_962,
-            252_887_680,
-            _SUM,
-        ),
+        ("cifar_resnet110_v2", {**_equal(18), **_OPTION_A}, 1_727_962, 252_887_680, _SUM),
         ("cifar_resnet164_v2", _equal(18), 1_703_258, 247_646_720, _PCV),
         ("cifar_resnet1001_v2", {**_equal(111), **_SCAN}, 10_327_706, 1_490_995_712, _PCV),
     ),
@@ -222,15 +213,9 @@ _ROWS = (
     ),
     *_family(
         _XIE,
-        {**_CIFAR, "width": 64},
-        ("cifar_resnext29_8x64d", {**_equal(3), **_groups(8, 64)}, 34_426_698, 5_387_266_048, _SUM),
-        (
-            "cifar_resnext29_16x64d",
-            {**_equal(3), **_groups(16, 64)},
-            68_155_210,
-            10_688_866_304,
-            _PCV,
-        ),
+        {**_CIFAR, **_equal(3), "width": 64},
+        ("cifar_resnext29_8x64d", _groups(8, 64), 34_426_698, 5_387_266_048, _SUM),
+        ("cifar_resnext29_16x64d", _groups(16, 64), 68_155_210, 10_688_866_304, _PCV),
     ),
 )
 VARIANTS: Mapping[str, Variant] = types.MappingProxyType({row.name: row for row in _ROWS})
@@ -243,34 +228,25 @@ ALIASES: Mapping[str, str] = types.MappingProxyType(
     }
 )
 
-# What a recipe may set under `config.model`.
+# What a recipe may set under `config.model`; None: as the table's row has it, else as `ResNet`.
 FIELDS: Mapping[str, Field] = types.MappingProxyType(
-    {
-        "name": Field("resnet50", "a name that list_models() gives", str),
-        "num_classes": Field(
-            None, "classes; None: as the data set has, 0: pooled features", int, at_least=0
-        ),
-        **RESNET_FIELDS,
-    }
+    {"name": Field("resnet50", "a name that list_models() gives", str)}
+    | {name: dataclasses.replace(one, default=None) for name, one in fields_of(ResNet).items()}
 )
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Returns the sorted names that match a shell-style pattern, such as "resnet*"; aliases are not
-    listed.
-    """
+    """Returns the sorted names that match a pattern such as "resnet*", aliases not listed."""
     return sorted(fnmatch.filter(VARIANTS, pattern))
 
 
 def get_variant(name: str) -> Variant:
-    """Returns the table's row for a name or an alias; raises `UserError` with the nearest names
-    otherwise.
-    """
-    known = {**VARIANTS, **{alias: VARIANTS[target] for alias, target in ALIASES.items()}}
-    if name not in known:
-        hint = nearest(str(name), known) or "list_models() names them all"
+    """Returns the row of a name or an alias; else raises `UserError` with the nearest names."""
+    row = VARIANTS.get(ALIASES.get(name, name))
+    if row is None:
+        hint = nearest(str(name), [*VARIANTS, *ALIASES]) or "list_models() names them all"
         raise UserError(f"model.name = {name!r} is not a model; {hint}")
-    return known[name]
+    return row
 
 
 def create_model(name: str, **fields: Any) -> ResNet:
@@ -287,7 +263,6 @@ def create_model(name: str, **fields: Any) -> ResNet:
       UserError: the name or a field is unknown, or the fields contradict each other.
     """
     variant = get_variant(name)
-    check_names(fields)
-    return ResNet(
-        **{**variant.fields, **{key: value for key, value in fields.items() if value is not None}}
-    )
+    check_names(ResNet, fields)
+    given = {key: value for key, value in fields.items() if value is not None}
+    return ResNet(**{**variant.fields, **given})

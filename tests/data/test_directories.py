@@ -17,7 +17,7 @@ import pytest
 from data_settings import settings
 from PIL import Image
 
-from resnet_jax import UserError, data
+from resnet_jax import UserError, config, data
 from resnet_jax.commands import prepare as command
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.sources import tars, tfrecord
@@ -29,11 +29,11 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def opened(train=True, **changes):
-    config = settings(
+    fields = settings(
         **{name: str(value) if name == "dir" else value for name, value in changes.items()}
     )
-    data.check(config)
-    return data.open_source(config, train, 0)
+    data.check(fields)
+    return data.open_source(fields, train, 0)
 
 
 def content(source):
@@ -77,9 +77,12 @@ def test_folder_finds_the_evaluation_split(tree, there):
         opened(False, name="folder", dir=tree, eval_split="tset")
 
 
-def test_a_single_folder_is_divided_the_same_way_everywhere(tmp_path):
+def test_a_run_from_before_the_rule_keeps_holding_out_by_position(tmp_path):
     fabricate.folder_tree(tmp_path / "one", {"": {"a": images(0, 10), "b": images(20, 5)}})
-    fields = {"name": "folder", "dir": tmp_path / "one", "eval_fraction": 0.2}
+    older = json.loads(config.to_json(config.defaults()))
+    del older["data"]["holdout"]
+    holdout = config.from_json(json.dumps(older)).data.holdout
+    fields = {"name": "folder", "dir": tmp_path / "one", "eval_fraction": 0.2, "holdout": holdout}
     train, evaluation = opened(True, **fields), opened(False, **fields)
     assert np.bincount(train.labels).tolist() == [8, 4]
     assert np.bincount(evaluation.labels).tolist() == [2, 1]
@@ -128,8 +131,8 @@ def test_a_folder_with_holes_is_refused(tree, damage, message):
 
 @pytest.mark.parametrize(("part", "lacking"), [("train[:50%]", 1), ("train[1:]", 0)])
 def test_a_part_of_a_folder_that_lacks_whole_classes_is_not_trained_on(tree, part, lacking):
-    config = settings(name="folder", dir=str(tree), train_split=part, image_size=8)
-    source = data.open_source(config, True, 0)
+    fields = settings(name="folder", dir=str(tree), train_split=part, image_size=8)
+    source = data.open_source(fields, True, 0)
     assert source.lacking_classes() == lacking
     refusal = (
         pytest.raises(UserError, match=r"train\[:50%\] has none of 1 of the classes")
@@ -137,7 +140,7 @@ def test_a_part_of_a_folder_that_lacks_whole_classes_is_not_trained_on(tree, par
         else nullcontext()
     )
     with refusal:
-        data.Loader(source, config, batch_size=2, seed=0, train=True)
+        data.Loader(source, fields, batch_size=2, seed=0, train=True)
 
 
 def test_the_remedy_for_a_folder_without_an_evaluation_split_holds_out_of_each_class(tree):
@@ -440,14 +443,14 @@ def test_imagenets_tars_are_read_in_place(tmp_path, monkeypatch):
     tar(tmp_path / "ILSVRC2012_img_val.tar", [("b.JPEG", b"second"), ("a.JPEG", b"first")])
     answers = {"labels.txt": ids, "validation_labels.txt": [ids[7], ids[5]]}
     monkeypatch.setattr(tars, "_listed", answers.get)
-    config = settings(dir=str(tmp_path))
-    train, val = tars.open_split(config, None, True), tars.open_split(config, None, False)
+    tree = {"name": "imagenet_tars", "dir": tmp_path}
+    train, val = opened(True, **tree), opened(False, **tree)
     assert content(train) == [(x, place) for place in range(3) for x in images(9 * place, 2)]
     assert content(val) == [(b"first", 7), (b"second", 5)]
     assert len(train.classes) == 1000
     half, last = (
-        tars.open_split(config, "train[:50%]", True),
-        tars.open_split(config, "val[-1:]", True),
+        opened(True, **tree, train_split="train[:50%]"),
+        opened(True, **tree, train_split="val[-1:]"),
     )
     assert content(half) == content(train)[:3]
     assert content(last) == [(b"second", 5)]
@@ -455,7 +458,7 @@ def test_imagenets_tars_are_read_in_place(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"train_split = 'test': no such split in ImageNet's tars.*train, val"
     ):
-        tars.open_split(config, "test", True)
+        opened(True, **tree, train_split="test")
 
 
 def test_one_source_order_gives_one_order_of_labels(tree, tmp_path):
@@ -471,9 +474,9 @@ def test_one_source_order_gives_one_order_of_labels(tree, tmp_path):
         sources.append({"name": "x", "dir": root})
     batches = []
     for fields in sources:
-        config = settings(**{**fields, "dir": str(fields["dir"])}, image_size=24)
+        fields = settings(**{**fields, "dir": str(fields["dir"])}, image_size=24)
         loader = data.Loader(
-            data.open_source(config, True, 0), config, batch_size=5, seed=3, train=True
+            data.open_source(fields, True, 0), fields, batch_size=5, seed=3, train=True
         )
         batches.append([loader[number] for number in range(3)])
     for other in batches[1:]:
@@ -500,8 +503,8 @@ def test_threads_may_share_a_source(tree, tmp_path):
 
 def test_shards_of_a_part_that_lacks_whole_classes_remember_it(tree, tmp_path):
     command.prepare("folder", str(tree), str(tmp_path / "shards"), splits=["train[:50%]", "val"])
-    config = settings(name="shards", dir=str(tmp_path / "shards"))
-    assert [data.open_source(config, train, 0).lacking_classes() for train in (True, False)] == [
+    fields = settings(name="shards", dir=str(tmp_path / "shards"))
+    assert [data.open_source(fields, train, 0).lacking_classes() for train in (True, False)] == [
         1,
         0,
     ]

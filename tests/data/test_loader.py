@@ -147,7 +147,7 @@ def test_a_batch_is_begun_while_another_ends(imagenet, monkeypatch):
     batches = loader(True, 24, num_threads=2, **imagenet)
     later, waited = threading.Event(), []
 
-    def made(self, image, place, epoch):
+    def made(self, image, drawn_for, epoch, place):
         if epoch == 1:
             later.set()
         elif place == 5:
@@ -209,12 +209,17 @@ def test_a_corrupt_image_stops_with_its_file_and_record(tmp_path):
         batches[0]
 
 
-def test_a_corrupt_image_is_masked_when_asked(tmp_path):
-    batches = loader(True, 8, on_error="skip", **corrupt(tmp_path))
-    batch = batches[0]
-    assert batch["index"][~batch["mask"]].tolist() == [5]
-    assert not batch["image"][~batch["mask"]].any()
+def test_a_corrupt_image_is_masked_when_asked_and_shows_another_in_training(tmp_path):
+    fields = corrupt(tmp_path)
+    batches = loader(True, 8, on_error="skip", **fields)
+    for epoch in range(3):
+        batch = batches[epoch]
+        assert batch["index"][~batch["mask"]].tolist() == [5]
+        assert batch["image"][~batch["mask"]].any()
     assert list(batches.skipped) == [5]
+    scored = loader(False, 8, on_error="skip", eval_split="train", **fields)[0]
+    assert scored["mask"].tolist() == [True] * 5 + [False] + [True] * 2
+    assert not scored["image"][5].any()
 
 
 def test_each_skipped_image_is_told_of_once(tmp_path):

@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fabricate
@@ -218,7 +217,7 @@ def test_what_runs_in_one_process_is_not_started_in_several(mode):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, victim):
+def test_when_one_process_is_killed_the_other_ends_and_says_why(tmp_path, victim):
     port = free_port()
     pair = [
         start(
@@ -230,9 +229,7 @@ def test_when_one_process_is_killed_the_other_ends_soon_and_says_why(tmp_path, v
         for number in range(2)
     ]
     finish(pair[victim], status=-9)
-    began = time.monotonic()
     _, errors = finish(pair[1 - victim], status=1)
-    assert time.monotonic() - began < 30
     assert errors.splitlines()[-1] == abort.LOST
 
 
@@ -251,9 +248,8 @@ def test_no_launcher_means_one_process_and_no_waiting(monkeypatch):
         if name.startswith(("SLURM_", "OMPI_")):
             monkeypatch.delenv(name)
     assert cluster() is None
-    began = time.monotonic()
     start_processes()
-    assert time.monotonic() - began < 0.1
+    assert not jax.distributed.is_initialized()
     # As in the batch script itself, outside srun.
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_JOB_ID", "7")

@@ -1,29 +1,14 @@
 """A step that does not fit is answered with a setting that does."""
 
-import functools
 import re
 
 import jax
 import pytest
+from running import tiny_recipe
 
-from resnet_jax import config as recipe
 from resnet_jax.commands.train import train
 from resnet_jax.errors import UserError
 from resnet_jax.training import memory
-
-
-@functools.cache
-def settings():
-    config = recipe.defaults()
-    config.data.name = "digits"
-    config.batch_size = 64
-    config.num_epochs = 1
-    config.model.name = "resnet18"
-    config.model.stem = "small"
-    config.model.width = 4
-    config.model.stage_sizes = (1,)
-    recipe.validate(config)
-    return config
 
 
 def test_the_error_names_accumulate_steps_that_fit(tmp_path, monkeypatch):
@@ -35,12 +20,12 @@ def test_the_error_names_accumulate_steps_that_fit(tmp_path, monkeypatch):
     # With no room at all every trial is made, and tells its need.
     monkeypatch.setattr(memory, "device_gib", lambda: 0.0)
     with pytest.raises(UserError, match=r"nor does any config\.accumulate_steps"):
-        train(settings(), str(tmp_path))
+        train(tiny_recipe(num_epochs=1), str(tmp_path))
     whole, *less = needs
     assert min(less) < whole
     monkeypatch.setattr(memory, "device_gib", lambda: max(less) * 1.01)
     with pytest.raises(UserError) as caught:
-        train(settings(), str(tmp_path))
+        train(tiny_recipe(num_epochs=1), str(tmp_path))
     proposed = int(re.search(r"accumulate_steps = (\d+), which fits", str(caught.value))[1])
     assert 64 // jax.device_count() % proposed == 0
     assert not (tmp_path / "checkpoints").exists()
@@ -54,7 +39,7 @@ def test_running_out_while_it_trains_is_the_same_error(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"set config\.accumulate_steps = 2, which fits, or a smaller batch"
     ):
-        train(settings(), str(tmp_path))
+        train(tiny_recipe(num_epochs=1), str(tmp_path))
 
 
 def test_other_errors_of_the_runtime_stay_what_they_are():

@@ -1,6 +1,4 @@
-"""The last step, on the device and inside the jitted step: uint8 batches become images and
-targets.
-"""
+"""The last step, on the device inside the step: uint8 batches to images and targets."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import mixing, transforms
+from resnet_jax.data.settings import resolve_augmentation
 from resnet_jax.data.sources.source import Source, normalisation
 from resnet_jax.errors import UserError
 
@@ -43,7 +42,7 @@ def make_augment(
     normalise = make_normalise(config, source, dtype)
     # Eight bits of mantissa would round a mix's shares, which are probabilities.
     target_dtype = jnp.promote_types(dtype, jnp.float32)
-    flips = source.image_shape is None if config.flip is None else config.flip
+    flips = resolve_augmentation(config, source).flip
 
     def augment(batch: Batch, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         images = batch["image"]

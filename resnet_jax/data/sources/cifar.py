@@ -3,12 +3,13 @@
 import functools
 import pathlib
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
-from resnet_jax.data.sources.source import ArraySource, Moments, measure
+from resnet_jax.data.sources import classes
+from resnet_jax.data.sources.source import ArraySource, DataSet, Moments, measure
 from resnet_jax.errors import UserError
 
 _PIXELS = 3 * 32 * 32
@@ -49,35 +50,23 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def open_split(config, split: str | None, train: bool) -> ArraySource:
-    """Opens one split of the CIFAR files in `config.data.dir`, of whichever form they are.
-
-    CIFAR-100 has its 100 fine classes.
-
-    Args:
-      config: `config.data`.
-      split: "train", "test", or None for the one that `train` asks for.
-      train: whether this is for training.
-
-    Returns:
-      uint8 images [n, 32, 32, 3] in memory.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Finds the CIFAR files in `config.data.dir`, of whichever form they are: uint8 images
+    [n, 32, 32, 3] in memory. CIFAR-100 has its 100 fine classes.
 
     Raises:
-      UserError: no form is there completely, or a file is not what it should be.
+      UserError: no form is there completely; in opening a split, a file is not what it should be.
     """
-    name = split or ("train" if train else "test")
-    if name not in _BATCHES:
-        raise splits.absent("train_split" if train else "eval_split", name, list(_BATCHES), "CIFAR")
-    directory, form = _find(pathlib.Path(config.dir))
-    images, labels = _load(directory, form, name)
-    return ArraySource(
-        "cifar",
-        name,
-        _classes(directory, form),
-        images,
-        labels,
-        functools.partial(_moments, directory, form),
+    directory, form = _find(pathlib.Path(config.dir).expanduser())
+    return DataSet(
+        "CIFAR", {name: functools.partial(_open, directory, form, name) for name in _BATCHES}
     )
+
+
+def _open(directory: pathlib.Path, form: str, split: str) -> ArraySource:
+    images, labels = _load(directory, form, split)
+    moments = functools.partial(_moments, directory, form)
+    return ArraySource("cifar", split, _classes(directory, form), images, labels, moments)
 
 
 def _find(root: pathlib.Path) -> tuple[pathlib.Path, str]:
@@ -93,10 +82,9 @@ def _find(root: pathlib.Path) -> tuple[pathlib.Path, str]:
             wanted = [*files["train"], *files["test"], names]
             if all((directory / file).is_file() for file in wanted):
                 return directory, form
-    state = "not all files of any form" if root.is_dir() else "no such directory"
     raise UserError(
-        f"config.data.dir = {str(root)!r}: {state} of CIFAR-10 or CIFAR-100; unpack"
-        " cifar-10-binary.tar.gz, cifar-10-python.tar.gz, cifar-100-binary.tar.gz or"
+        f"config.data.dir = {str(root)!r}: not all files of any form of CIFAR-10 or CIFAR-100;"
+        " unpack cifar-10-binary.tar.gz, cifar-10-python.tar.gz, cifar-100-binary.tar.gz or"
         " cifar-100-python.tar.gz there"
     )
 
@@ -147,7 +135,7 @@ def _unpickled(path: pathlib.Path) -> dict:
 def _classes(directory: pathlib.Path, form: str) -> tuple[str, ...]:
     _, file, key, _ = _FORMS[form]
     if key is None:
-        return tuple((directory / file).read_text().split())
+        return tuple(classes.read(directory / file))
     return tuple(name.decode() for name in _unpickled(directory / file)[key.encode()])
 
 

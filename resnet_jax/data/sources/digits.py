@@ -2,40 +2,32 @@
 
 import functools
 import importlib.resources
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
-from resnet_jax.data.sources.source import ArraySource, measure
+from resnet_jax.data.sources.source import ArraySource, DataSet, measure
 
 CLASSES = tuple("0123456789")
 
 
-def open_split(config, split: str | None, train: bool) -> ArraySource:
-    """Opens one split of the digits.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers the digits, "train" and "test": uint8 images [n, 8, 8, 1] in memory.
 
     The images are the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C.
     Kaynak, UCI Machine Learning Repository, 1998, doi 10.24432/C50P49, CC BY 4.0), the same that
     scikit-learn's `load_digits` returns: strokes counted in 4x4 cells, 0 to 16, here stretched to
     0..255. The split is this package's own, fixed and stratified: of each class every fifth image,
     in the file's order, is for testing (355 images), the others (1,442) for training.
-
-    Args:
-      config: `config.data`.
-      split: "train", "test", or None for the one that `train` asks for.
-      train: whether this is for training.
-
-    Returns:
-      uint8 images [n, 8, 8, 1] in memory.
     """
-    name = split or ("train" if train else "test")
-    if name not in ("train", "test"):
-        raise splits.absent(
-            "train_split" if train else "eval_split", name, ["train", "test"], "digits"
-        )
+    return DataSet("digits", {name: functools.partial(_open, name) for name in ("train", "test")})
+
+
+def _open(split: str) -> ArraySource:
     images, labels, is_test = _load()
-    chosen = is_test if name == "test" else ~is_test
-    return ArraySource("digits", name, CLASSES, images[chosen], labels[chosen], _moments)
+    chosen = is_test if split == "test" else ~is_test
+    return ArraySource("digits", split, CLASSES, images[chosen], labels[chosen], _moments)
 
 
 @functools.cache

@@ -1,164 +1,163 @@
 """Folder trees: one directory a class, ImageNet as tar-extracted."""
 
+import functools
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
-from resnet_jax.data.sources import imagenet
-from resnet_jax.data.sources.source import Example, Source
+from resnet_jax.data.sources import classes, fingerprint, holdout, imagenet, tree
+from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_EVALUATION = ("val", "validation", "valid", "test")
-_SAME = ("val", "valid", "validation")
+_SPLITS = ("train", "val", "validation", "valid", "test")
 
 
 class FolderSource(Source):
     """The files of a folder tree, classes in order, and in each the files by name.
 
     Args:
-      name, split, classes: as in `Source`.
-      paths: the files.
-      labels: int [n].
+      split: as in `Source`.
+      files: the files; the folders are the classes.
+      notes: as in `Source`.
+      holdout: the rule by which files were held out, see `holdout.held_out`; None: none were.
+
+    Attributes:
+      paths: the files as a sequence of `pathlib.Path`.
+      holdout: as given.
     """
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        classes: tuple[str, ...],
-        paths: list[pathlib.Path],
-        labels: np.ndarray,
-    ):
-        self.name, self.split, self.classes = name, split, classes
-        self.paths, self.labels = paths, labels.astype(np.int32)
+    name = "folder"
+
+    def __init__(self, split: str, files: tree.Files, notes: list[str], holdout: str | None = None):
+        self.split, self.paths, self.labels = split, files, files.labels
+        self.classes = imagenet.readable(files.folders)
+        self.notes, self.holdout = tuple(notes), holdout
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, place: int) -> Example:
+        path = self.paths.path(place)
         try:
-            with open(self.paths[place], "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0) as file:
                 return Example(file.readall(), int(self.labels[place]))
         except OSError as error:
-            raise UserError(
-                f"{self.paths[place]}: cannot be read ({error.strerror}); restore the file"
-            ) from error
+            raise tree.cannot_be_read(path, error) from error
+
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint.of_files(self.paths, self.classes)
 
     def where(self, place: int) -> str:
-        return str(self.paths[place])
+        return tree.printable(self.paths.path(place))
 
 
-def open_split(config, split: str | None, train: bool) -> FolderSource:
-    """Opens one split of the folder tree in `config.data.dir`: DIR/SPLIT/CLASS/FILE, or
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers the splits of the folder tree in `config.data.dir`: DIR/SPLIT/CLASS/FILE, or
     DIR/CLASS/FILE.
 
-    The evaluation split is the first of val, validation, valid and test that is there; val, valid
-    and validation are one name. Of a single folder of classes, `config.data.eval_fraction` of each
-    class's files, evenly spread, is the split "val" and the rest is "train". Class names are
-    sorted, or the lines of DIR/classes.txt.
-
-    Args:
-      config: `config.data`.
-      split: the split's name, or None for the one that `train` asks for.
-      train: whether this is for training.
+    Of a single folder of classes, `config.data.eval_fraction` of each class's files is the split
+    "val", chosen as `config.data.holdout` says, and the rest is "train". Class names are sorted, or
+    the lines of DIR/classes.txt. A class may have no image in a split other than "train".
 
     Raises:
-      UserError: the tree or the split does not exist, a class is empty or unknown.
+      UserError: the tree is none; in opening a split, a training class is empty, a folder is no
+        class, or something cannot be read.
     """
-    field = "train_split" if train else "eval_split"
-    root = pathlib.Path(config.dir)
-    if not root.is_dir():
+    root, fraction = pathlib.Path(config.dir).expanduser(), config.eval_fraction
+    present = [name for name in _SPLITS if (root / name).is_dir()]
+    # A folder of images that is called "train" is a class.
+    found = [name for name in present if _folders(root / name)]
+    if found and fraction is not None:
         raise UserError(
-            f"config.data.dir = {config.dir!r}: no such directory; give that of the image tree"
+            f"config.data.eval_fraction = {fraction}: has no effect, since {root} has a folder"
+            f" {found[0]}; leave it None, or hold out of one folder of classes with"
+            f" data.dir={str(root / found[0])!r}"
         )
-    present = [name for name in ("train", *_EVALUATION) if (root / name).is_dir()]
-    if not present:
-        return _held_out(root, split or ("train" if train else "val"), config.eval_fraction, field)
-    name = split or ("train" if train else next((n for n in _EVALUATION if n in present), None))
-    if name is None:
-        raise UserError(
-            f"config.data.dir = {config.dir!r}: has no evaluation split ({', '.join(_EVALUATION)});"
-            f" add one, or hold out a share of each class with data.dir={str(root / 'train')!r} and"
-            " data.eval_fraction=0.1"
+    if found:
+        names = _classes(root, root / found[0])
+        return DataSet(
+            str(root),
+            {name: functools.partial(_open, root / name, names, say) for name in found},
+            f"add one, or hold out a share of each class with data.dir={str(root / 'train')!r} and"
+            " data.eval_fraction=0.1",
         )
-    chosen = next(
-        (n for n in (name, *(_SAME if name in _SAME else ())) if (root / n).is_dir()), None
-    )
-    if chosen is None:
-        raise splits.absent(field, name, present, str(root))
-    classes = _classes(root, root / ("train" if "train" in present else chosen))
-    paths, labels = _files(root / chosen, classes)
-    return FolderSource("folder", chosen, imagenet.readable(classes), paths, labels)
-
-
-def _held_out(root: pathlib.Path, name: str, fraction: float | None, field: str) -> FolderSource:
-    classes = _classes(root, root)
     if fraction is None:
+        if present:
+            raise UserError(
+                f"{root / present[0]}: has no class folders; the tree is"
+                f" {root / present[0]}/CLASS/IMAGE.jpg"
+            )
         raise UserError(
             f"config.data.dir = {str(root)!r}: has no train and val folders; make them, or hold out"
-            f" a share of its {len(classes)} classes with data.eval_fraction=0.1"
+            f" a share of its {len(_classes(root, root))} classes with data.eval_fraction=0.1"
         )
-    if name not in ("train", "val"):
-        raise splits.absent(field, name, ["train", "val"], str(root))
-    paths, labels = _files(root, classes)
-    held = np.zeros(len(paths), bool)
-    for label in range(len(classes)):
-        places = np.flatnonzero(labels == label)
-        # The k-th file is held out where k * fraction passes a whole number: evenly spread, the
-        # same everywhere.
-        steps = np.floor(np.arange(1, len(places) + 1) * fraction) > np.floor(
-            np.arange(len(places)) * fraction
+    return DataSet(
+        str(root),
+        {
+            name: functools.partial(_open_share, root, name, config, say)
+            for name in ("train", "val")
+        },
+    )
+
+
+def _open(split: pathlib.Path, names: list[str], say: Callable[[str], None]) -> FolderSource:
+    return FolderSource(split.name, *_scan(split, names, say, may_lack=split.name != "train"))
+
+
+def _open_share(
+    root: pathlib.Path, name: str, config: Any, say: Callable[[str], None]
+) -> FolderSource:
+    files, notes = _scan(root, _classes(root, root), say)
+    held, rule, lines = holdout.held_out(files, config.eval_fraction, config.holdout)
+    files = files.chosen(held if name == "val" else ~held)
+    return FolderSource(name, files, notes + lines, rule)
+
+
+def _scan(
+    split: pathlib.Path, names: list[str], say: Callable[[str], None], may_lack: bool = False
+) -> tuple[tree.Files, list[str]]:
+    unknown = sorted(set(_folders(split)) - set(names))
+    if unknown:
+        raise UserError(
+            f"{tree.printable(str(split / unknown[0]))}: no class of the training folder or"
+            " classes.txt; remove or rename it"
         )
-        held[places] = steps
-    chosen = np.flatnonzero(held if name == "val" else ~held)
-    readable = imagenet.readable(classes)
-    return FolderSource("folder", name, readable, [paths[i] for i in chosen], labels[chosen])
+    files, notes = tree.scan(split, names, say)
+    empty = np.setdiff1d(np.arange(len(names)), files.labels)
+    if len(empty) and not may_lack:
+        raise UserError(
+            f"{split / names[empty[0]]}: holds no images ({', '.join(tree.SUFFIXES)}); remove the"
+            " class or fill it"
+        )
+    return files, notes
 
 
 def _classes(root: pathlib.Path, split: pathlib.Path) -> list[str]:
     listed = root / "classes.txt"
     if listed.is_file():
-        return listed.read_text().splitlines()
-    found = sorted(
-        entry.name
-        for entry in os.scandir(split)
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+        found = classes.read(listed)
+        for name in found:
+            if "/" in name or name in (".", ".."):
+                raise UserError(f"{listed}: {name!r} is no folder's name; correct it")
+        return found
+    found = _folders(split)
     if not found:
         raise UserError(f"{split}: has no class folders; the tree is {split}/CLASS/IMAGE.jpg")
+    for name in found:
+        if tree.printable(name) != name or len(name.splitlines()) != 1:
+            raise UserError(
+                f"{tree.printable(str(split / name))!r}: the name of this class folder is not UTF-8"
+                " or takes several lines; rename it"
+            )
     return found
 
 
-def _files(split: pathlib.Path, classes: list[str]) -> tuple[list[pathlib.Path], np.ndarray]:
-    unknown = [
-        entry.name
-        for entry in os.scandir(split)
-        if entry.is_dir() and entry.name not in classes and not entry.name.startswith(".")
-    ]
-    if unknown:
-        raise UserError(
-            f"{split / min(unknown)}: no class of the training folder or classes.txt; remove or"
-            " rename it"
-        )
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        if not (split / name).is_dir():
-            raise UserError(
-                f"{split / name}: no such class folder; every class needs one in every split"
-            )
-        files = sorted(
-            entry.name
-            for entry in os.scandir(split / name)
-            if entry.name.lower().endswith(_SUFFIXES) and entry.is_file()
-        )
-        if not files:
-            raise UserError(
-                f"{split / name}: holds no images ({', '.join(_SUFFIXES)}); remove the class or"
-                " fill it"
-            )
-        paths += [split / name / file for file in files]
-        labels += [label] * len(files)
-    return paths, np.array(labels, np.int32)
+def _folders(directory: pathlib.Path) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    except OSError as error:
+        raise tree.cannot_be_read(str(directory), error) from error

@@ -11,11 +11,13 @@ import math
 import pathlib
 import struct
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
-from resnet_jax.data.sources.source import ArraySource, Moments, measure
+from resnet_jax.data.sources import classes
+from resnet_jax.data.sources.source import ArraySource, DataSet, Moments, measure
 from resnet_jax.errors import UserError
 
 _SPLITS = {"train": ("train",), "test": ("t10k", "test")}
@@ -39,40 +41,37 @@ _FASHION_CLASSES = (
 _FASHION_LABELS = (0x2ED6E46A, 0x242BC73F)
 
 
-def open_split(config, split: str | None, train: bool) -> ArraySource:
-    """Opens one split of the IDX files in `config.data.dir`.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers "train" and "test" of the IDX files in `config.data.dir`: uint8 images [n, H, W, C] in
+    memory; files of three dimensions have one channel.
 
     Class names are the lines of `classes.txt` in the directory, where there is one; else
     Fashion-MNIST's, when its labels are recognised; else the labels' digits.
 
-    Args:
-      config: `config.data`.
-      split: "train", "test", or None for the one that `train` asks for.
-      train: whether this is for training.
-
-    Returns:
-      uint8 images [n, H, W, C] in memory; files of three dimensions have one channel.
-
     Raises:
-      UserError: a file is missing, truncated or of another kind, or images and labels do not fit.
+      UserError: in opening a split, a file is missing, truncated or of another kind, or images and
+        labels do not fit.
     """
-    name = split or ("train" if train else "test")
-    if name not in _SPLITS:
-        raise splits.absent(
-            "train_split" if train else "eval_split", name, list(_SPLITS), "IDX files"
-        )
-    directory = pathlib.Path(config.dir)
-    images = read(_find(directory, name, "images"), (3, 4))
-    labels = read(_find(directory, name, "labels"), (1,))
-    images = images if images.ndim == 4 else images[..., None]
-    if 0 in images.shape:
-        raise UserError(
-            f"{_find(directory, name, 'images')}: holds no images (shape {images.shape})"
-        )
-    classes = _classes(directory, labels, name)
-    return ArraySource(
-        "idx", name, classes, images, labels, functools.partial(_moments, str(directory))
+    directory = pathlib.Path(config.dir).expanduser()
+    return DataSet(
+        "IDX files", {name: functools.partial(_open, directory, name) for name in _SPLITS}
     )
+
+
+def _open(directory: pathlib.Path, split: str) -> ArraySource:
+    images = _images(directory, split)
+    labels = read(_find(directory, split, "labels"), (1,))
+    names = _classes(directory, labels, split)
+    moments = functools.partial(_moments, directory)
+    return ArraySource("idx", split, names, images, labels, moments)
+
+
+def _images(directory: pathlib.Path, split: str) -> np.ndarray:
+    path = _find(directory, split, "images")
+    images = read(path, (3, 4))
+    if 0 in images.shape:
+        raise UserError(f"{path}: holds no images (shape {images.shape})")
+    return images if images.ndim == 4 else images[..., None]
 
 
 def read(path: pathlib.Path, dimensions: tuple[int, ...]) -> np.ndarray:
@@ -122,10 +121,6 @@ def _shape(path: pathlib.Path, file, dimensions: tuple[int, ...]) -> tuple[int, 
 
 
 def _find(directory: pathlib.Path, split: str, part: str) -> pathlib.Path:
-    if not directory.is_dir():
-        raise UserError(
-            f"config.data.dir = {str(directory)!r}: no such directory; give that of the IDX files"
-        )
     found = sorted(
         path
         for path in directory.glob(f"*{part}*idx*")
@@ -150,7 +145,7 @@ def _find(directory: pathlib.Path, split: str, part: str) -> pathlib.Path:
 def _classes(directory: pathlib.Path, labels: np.ndarray, split: str) -> tuple[str, ...]:
     listed = directory / "classes.txt"
     if listed.is_file():
-        return tuple(listed.read_text().splitlines())
+        return tuple(classes.read(listed))
     if zlib.crc32(labels.tobytes()) in _FASHION_LABELS:
         return _FASHION_CLASSES
     known = labels if split == "train" else read(_find(directory, "train", "labels"), (1,))
@@ -164,6 +159,5 @@ def _classes(directory: pathlib.Path, labels: np.ndarray, split: str) -> tuple[s
 
 
 @functools.lru_cache(maxsize=8)
-def _moments(directory: str) -> Moments:
-    images = read(_find(pathlib.Path(directory), "train", "images"), (3, 4))
-    return measure(images if images.ndim == 4 else images[..., None])
+def _moments(directory: pathlib.Path) -> Moments:
+    return measure(_images(directory, "train"))

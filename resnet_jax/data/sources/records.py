@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from resnet_jax.data.sources import fingerprint
 from resnet_jax.errors import UserError
 
 
@@ -56,6 +57,14 @@ class Records:
             raise UserError(
                 f"{self.where(place)}: cannot be read ({reason}); copy or prepare this shard again"
             ) from error
+
+    def fingerprint(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Returns the fingerprint of these shards, for a source with `classes`."""
+        shards = [
+            [path.name, length, path.stat().st_size]
+            for path, length in zip(self._paths, self._lengths, strict=True)
+        ]
+        return fingerprint.of_shards(shards, classes)
 
     def where(self, place: int) -> str:
         """Returns "FILE, record N" for a place counted over all shards."""

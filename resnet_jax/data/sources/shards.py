@@ -4,20 +4,21 @@ A directory has one `index.json` and, per split, array_record files. A record is
 little-endian 32-bit number, followed by the encoded image.
 """
 
+import functools
 import json
 import pathlib
 import struct
+from collections.abc import Callable
 from typing import Any
 
-from resnet_jax.data import splits
+from resnet_jax.data.sources import fingerprint
 from resnet_jax.data.sources.records import ArrayRecordShard, Records
-from resnet_jax.data.sources.source import Example, Source
+from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
 
 INDEX = "index.json"
 FORMAT = 1
 _LABEL = struct.Struct("<i")
-_DEFAULTS = {"train": ("train",), "eval": ("val", "validation", "valid", "test")}
 
 
 def pack(label: int, image: bytes) -> bytes:
@@ -37,7 +38,7 @@ class ShardSource(Source):
     def __init__(self, directory: pathlib.Path, split: str, index: dict[str, Any]):
         self.name, self.split, self.classes = "shards", split, tuple(index["classes"])
         self._lacking = index["splits"][split].get("lacking_classes", 0)
-        shards = index["splits"][split]["shards"]
+        shards = self._shards = index["splits"][split]["shards"]
         paths = [directory / shard["file"] for shard in shards]
         for path, shard in zip(paths, shards, strict=True):
             if path.is_file() and path.stat().st_size != shard["bytes"]:
@@ -59,6 +60,13 @@ class ShardSource(Source):
             )
         return Example(record[_LABEL.size :], label)
 
+    def fingerprint(self) -> dict[str, Any]:
+        shards = [
+            [shard["file"], shard["examples"], shard["bytes"], shard.get("sha256")]
+            for shard in self._shards
+        ]
+        return fingerprint.of_shards(shards, self.classes)
+
     def where(self, place: int) -> str:
         return self._records.where(place)
 
@@ -66,27 +74,18 @@ class ShardSource(Source):
         return self._lacking
 
 
-def open_split(config, split: str | None, train: bool) -> ShardSource:
-    """Opens one split of the prepared shards in `config.data.dir`.
-
-    Args:
-      config: `config.data`.
-      split: the split's name, or None: "train", or the first of val, validation, valid and test.
-      train: whether this is for training.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers the splits of the prepared shards in `config.data.dir`.
 
     Raises:
-      UserError: there are no shards, the split does not exist, or a shard is not what the index
-        says.
+      UserError: there are no shards; in opening a split, a shard is not what the index says.
     """
-    field = "train_split" if train else "eval_split"
-    directory = pathlib.Path(config.dir)
+    directory = pathlib.Path(config.dir).expanduser()
     index = read_index(directory)
-    known = list(index["splits"])
-    defaults = _DEFAULTS["train" if train else "eval"]
-    name = split or next((default for default in defaults if default in known), None)
-    if name not in known:
-        raise splits.absent(field, name or defaults[0], known, str(directory))
-    return ShardSource(directory, name, index)
+    return DataSet(
+        str(directory),
+        {name: functools.partial(ShardSource, directory, name, index) for name in index["splits"]},
+    )
 
 
 def read_index(directory: pathlib.Path) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 moments.
 """
 
+import copy
 import dataclasses
 import functools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from resnet_jax.data.images import decode, geometry
+from resnet_jax.data.sources import fingerprint
 from resnet_jax.errors import UserError
 
 # Mean and standard deviation of ImageNet's training pixels, per RGB channel, as torchvision's and
@@ -43,17 +46,33 @@ class Source:
       split: the name of the split in force, with its bounds where it is a part.
       classes: the classes' names, in the order of the labels.
       image_shape: (H, W, C), or None where the images are encoded files of any size.
+      labels: int32 [n], or None where only reading an example tells its label.
+      notes: lines for a person about what was found: what is no image, what was moved.
+      bounds: (start, stop) of a part in its whole; None: it is the whole.
+      in_memory: whether the images are arrays in memory: then, and only then, `take` works.
+      faults: place -> what is wrong with an image in memory; `take` gives a black one there.
     """
 
     name: str
     split: str
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int] | None = None
+    labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
+    in_memory = False
+    faults: Mapping[int, str] = types.MappingProxyType({})
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def __getitem__(self, place: int) -> Example:
+        raise NotImplementedError
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (images uint8 [n, H, W, C], labels int32 [n]) at `places`, int [n]; see
+        `in_memory`.
+        """
         raise NotImplementedError
 
     def where(self, place: int) -> str:
@@ -70,9 +89,32 @@ class Source:
         """
         return 0
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what the split consists of, see `data.sources.fingerprint`.
+
+        Raises:
+          UserError: a file of it is gone.
+        """
+        raise NotImplementedError
+
     def part(self, start: int, stop: int, split: str) -> "Source":
         """Returns the examples in start <= place < stop as a source of its own, called `split`."""
         return Part(self, start, stop, split)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """What a data set offers, before its examples are read.
+
+    Attributes:
+      where: what it is, for messages.
+      splits: name -> a function that opens that split.
+      without_split: what to do where a default split is missing; None: take parts of another.
+    """
+
+    where: str
+    splits: Mapping[str, Callable[[], Source]]
+    without_split: str | None = None
 
 
 class Part(Source):
@@ -80,10 +122,10 @@ class Part(Source):
 
     def __init__(self, whole: Source, start: int, stop: int, split: str):
         self.name, self.classes, self.image_shape = whole.name, whole.classes, whole.image_shape
-        self.split = split
+        self.split, self.in_memory, self.notes = split, whole.in_memory, whole.notes
+        self.labels = None if whole.labels is None else whole.labels[start:stop]
+        self.bounds = (start, stop)
         self._whole, self._start, self._length = whole, start, stop - start
-        if hasattr(whole, "take"):
-            self.take = lambda places: whole.take(places + start)
 
     def __len__(self) -> int:
         return self._length
@@ -93,20 +135,25 @@ class Part(Source):
             raise IndexError(place)
         return self._whole[self._start + place]
 
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._whole.take(places + self._start)
+
     def where(self, place: int) -> str:
         return self._whole.where(self._start + place)
 
     def moments(self) -> Moments:
         return self._whole.moments()
 
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint.of_part(self._whole.fingerprint(), *self.bounds)
+
     def lacking_classes(self) -> int:
-        labels = getattr(self._whole, "labels", None)
+        labels = self._whole.labels
         if labels is None:
             return self._whole.lacking_classes()
         if (np.diff(labels) < 0).any():
             return 0
-        part = labels[self._start : self._start + self._length]
-        return len(np.unique(labels)) - len(np.unique(part))
+        return len(np.unique(labels)) - len(np.unique(self.labels))
 
 
 class ArraySource(Source):
@@ -115,12 +162,17 @@ class ArraySource(Source):
     Args:
       name, split, classes: as in `Source`.
       images: uint8 [n, H, W, C].
-      labels: int32 [n], each in 0 .. len(classes) - 1.
+      labels: int [n], each in 0 .. len(classes) - 1.
       measure: returns the moments of the training images; called when they are needed.
+      identify: returns the fingerprint of the files that the images come from; None: it is that of
+        the arrays.
+      faults: place -> what is wrong with an image that could not be read.
 
     Raises:
       UserError: the numbers of images and labels differ, or a label is no class.
     """
+
+    in_memory = True
 
     def __init__(
         self,
@@ -130,11 +182,13 @@ class ArraySource(Source):
         images: np.ndarray,
         labels: np.ndarray,
         measure: Callable[[], Moments],
+        identify: Callable[[], dict[str, Any]] | None = None,
+        faults: Mapping[int, str] | None = None,
     ):
         self.name, self.split, self.classes = name, split, classes
         self.images, self.labels = images, labels.astype(np.int32)
         self.image_shape = images.shape[1:]
-        self._measure = measure
+        self._measure, self._identify, self.faults = measure, identify, faults or {}
         if len(images) != len(labels):
             raise UserError(
                 f"{name} {split}: {len(images)} images but {len(labels)} labels; the files do not "
@@ -146,20 +200,28 @@ class ArraySource(Source):
         return len(self.images)
 
     def __getitem__(self, place: int) -> Example:
+        if place in self.faults:
+            raise decode.CorruptImageError(self.faults[place])
         return Example(self.images[place], int(self.labels[place]))
 
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (images uint8 [n, H, W, C], labels int32 [n]) of the examples at `places`, int
-        [n].
-        """
         return self.images[places], self.labels[places]
 
     def moments(self) -> Moments:
         return self._measure()
 
+    def fingerprint(self) -> dict[str, Any]:
+        if self._identify:
+            return self._identify()
+        return fingerprint.of_arrays(self.images, self.labels, self.classes)
+
     def part(self, start: int, stop: int, split: str) -> "ArraySource":
-        images, labels = self.images[start:stop], self.labels[start:stop]
-        return ArraySource(self.name, split, self.classes, images, labels, self._measure)
+        part = copy.copy(self)
+        part.split, part.bounds = split, (start, stop)
+        part.images, part.labels = self.images[start:stop], self.labels[start:stop]
+        part.faults = {place - start: fault for place, fault in self.faults.items()}
+        part._identify = lambda: fingerprint.of_part(self.fingerprint(), start, stop)
+        return part
 
     def bytes_at(self, size: int) -> int:
         """Returns the bytes that the images take when each is size x size."""
@@ -175,7 +237,11 @@ class ArraySource(Source):
         images = np.empty((len(self), size, size, self.image_shape[2]), np.uint8)
         for place, image in enumerate(self.images):
             images[place] = decode.part(image, size, choose, self.name)
-        return ArraySource(self.name, self.split, self.classes, images, self.labels, self._measure)
+        # Resizers differ by a level from machine to machine, so the originals tell what this is.
+        original, resized = self.fingerprint(), copy.copy(self)
+        resized.images, resized.image_shape = images, images.shape[1:]
+        resized._identify = lambda: original
+        return resized
 
 
 def normalisation(config: Any, source: Source) -> Moments:

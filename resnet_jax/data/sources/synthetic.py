@@ -1,9 +1,13 @@
 """Images made of nothing: for measuring speed without a disk, and for tests."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from resnet_jax.data import splits
-from resnet_jax.data.sources.source import IMAGENET_MOMENTS, Example, Source
+from resnet_jax.data.sources import fingerprint
+from resnet_jax.data.sources.source import DataSet, Example, Source
 
 _BANK_BYTES = 32 << 20
 
@@ -15,6 +19,8 @@ class SyntheticSource(Source):
     A bank of at most 32 MiB of images is drawn once, the same for every seed, and example i is
     image i modulo the bank's size, so a batch costs a copy and no more.
     """
+
+    in_memory = True
 
     def __init__(self, split: str, length: int, num_classes: int, size: int, noise_seed: int):
         self.name, self.split = "synthetic", split
@@ -33,30 +39,27 @@ class SyntheticSource(Source):
             self._bank[place % len(self._bank)], int(self._labels[place % len(self._bank)])
         )
 
+    def fingerprint(self) -> dict[str, Any]:
+        # The images follow from the bank, the example from its place.
+        found = fingerprint.of_arrays(self._bank, self._labels, self.classes)
+        return fingerprint.of_part(found, 0, len(self))
+
     def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (images uint8 [n, H, W, 3], labels int32 [n]) of the examples at `places`, int
-        [n].
-        """
         slots = places % len(self._bank)
         return self._bank[slots], self._labels[slots]
 
-    def moments(self):
-        return IMAGENET_MOMENTS
 
-
-def open_split(config, split: str | None, train: bool) -> SyntheticSource:
-    """Opens the split "train" or "eval" with the numbers of images and classes that `config.data`
-    states.
-    """
-    name = split or ("train" if train else "eval")
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers "train" and "eval" with as many images and classes as `config.data` states."""
+    size, classes = config.image_size or 224, config.synthetic_classes
     lengths = {"train": config.synthetic_train, "eval": config.synthetic_eval}
-    if name not in lengths:
-        raise splits.absent(
-            "train_split" if train else "eval_split", name, list(lengths), "synthetic"
-        )
-    noise_seed = list(lengths).index(name)
-    size = config.image_size or 224
-    return SyntheticSource(name, lengths[name], config.synthetic_classes, size, noise_seed)
+    return DataSet(
+        "synthetic",
+        {
+            name: functools.partial(SyntheticSource, name, length, classes, size, noise_seed)
+            for noise_seed, (name, length) in enumerate(lengths.items())
+        },
+    )
 
 
 def _draw(labels: np.ndarray, num_classes: int, size: int, noise_seed: int) -> np.ndarray:

@@ -1,14 +1,16 @@
 """ImageNet's two tar files as published, read in place."""
 
+import functools
 import os
 import pathlib
 import tarfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
-from resnet_jax.data.sources import imagenet
-from resnet_jax.data.sources.source import Example, Source
+from resnet_jax.data.sources import fingerprint, imagenet
+from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
 
 _TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
@@ -51,43 +53,43 @@ class TarSource(Source):
             raise UserError(f"{self.where(place)}: the tar is cut off there; fetch it again")
         return Example(data, int(self.labels[place]))
 
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint.of_shards(
+            [[self._path.name, len(self), self._path.stat().st_size]], self.classes
+        )
+
     def where(self, place: int) -> str:
         return f"{self._path}, {self._files[place][0]}"
 
 
-def open_split(config, split: str | None, train: bool) -> Source:
-    """Opens "train" (the tar of one tar a class) or "val" (50,000 files, labelled by TFDS's
-    list of their order).
-
-    Args:
-      config: `config.data`; dir holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.
-      split: "train" or "val" or a part of one such as "train[:50%]"; None: the one that `train`
-        asks for.
-      train: whether this is for training.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers "train" (the tar of one tar a class) and "val" (50,000 files, labelled by TFDS's list
+    of their order) of the two tars in `config.data.dir`.
 
     Raises:
-      UserError: there is no such split, a tar is missing or broken, or holds other files than
+      UserError: in opening a split, its tar is missing or broken, or holds other files than
         ImageNet's.
     """
-    field = "train_split" if train else "eval_split"
-    part = splits.parse(split or ("train" if train else "val"), field)
-    if part.name not in _TARS:
-        raise splits.absent(field, part.name, list(_TARS), "ImageNet's tars")
-    path = pathlib.Path(config.dir or ".") / _TARS[part.name]
+    directory = pathlib.Path(config.dir).expanduser()
+    return DataSet(
+        "ImageNet's tars", {name: functools.partial(_open, directory, name) for name in _TARS}
+    )
+
+
+def _open(directory: pathlib.Path, split: str) -> TarSource:
+    path = directory / _TARS[split]
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; put ImageNet's {' and '.join(_TARS.values())} into one"
             " directory"
         )
     ids = _listed("labels.txt")
+    read = _train_files if split == "train" else _validation_files
     try:
-        files, labels = (
-            _train_files(path, ids) if part.name == "train" else _validation_files(path, ids)
-        )
+        files, labels = read(path, ids)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{path}: is no readable tar ({error}); fetch it again") from error
-    whole = TarSource(part.name, path, imagenet.readable(ids), files, np.array(labels, np.int32))
-    return whole if str(part) == part.name else whole.part(*part.bounds(len(whole)), str(part))
+    return TarSource(split, path, imagenet.readable(ids), files, np.array(labels, np.int32))
 
 
 def _train_files(

@@ -4,18 +4,19 @@ import functools
 import math
 import pathlib
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from resnet_jax.data import splits
 from resnet_jax.data.images import decode
 from resnet_jax.data.sources import imagenet
 from resnet_jax.data.sources.records import ArrayRecordShard, Records
 from resnet_jax.data.sources.source import (
     IN_MEMORY_BYTES,
     ArraySource,
+    DataSet,
     Example,
     Moments,
     Source,
@@ -31,18 +32,20 @@ class TfdsSource(Source):
     """One split of a prepared TFDS directory; images stay encoded until they are asked for.
 
     Args:
-      name: the data set's name.
-      split: the split's name.
+      config: `config.data`.
       builder: a TFDS builder made from the directory.
+      split: the split's name.
     """
 
-    def __init__(self, name: str, split: str, builder: Any):
-        self.name, self.split = name, split
+    def __init__(self, config: Any, builder: Any, split: str):
+        self.name, self.split = config.name, split
         features = builder.info.features
-        self._image, self._label = _keys(name, features, builder.info.supervised_keys)
+        self._image, self._label = _keys(config, builder)
         self.classes = imagenet.readable(features[self._label].names)
-        shape = features[self._image].shape
-        self.image_shape = tuple(shape) if None not in shape else None
+        height, width, channels = features[self._image].shape
+        if height and width and channels:
+            # Of four, the last is alpha, which is dropped.
+            self.image_shape = (height, width, min(channels, 3))
         self._records = _records(builder, split)
         self._parse = _parser(features, self._image, self._label)
 
@@ -57,8 +60,8 @@ class TfdsSource(Source):
         # The parser is TFDS's and protobuf's: broken bytes make it raise almost anything.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{self.where(place)}: is no valid example ({reason}); copy the shard again"
+            raise decode.CorruptImageError(
+                f"{self.where(place)}: is no valid example ({reason})"
             ) from error
         if not 0 <= label < len(self.classes):
             raise UserError(
@@ -66,74 +69,71 @@ class TfdsSource(Source):
             )
         return Example(image, label)
 
+    def fingerprint(self) -> dict[str, Any]:
+        return self._records.fingerprint(self.classes)
+
     def where(self, place: int) -> str:
         return self._records.where(place)
 
 
-def open_split(config, split: str | None, train: bool) -> Source:
-    """Opens one split of the TFDS data set `config.data.name`.
+def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
+    """Offers the splits of the TFDS data set `config.data.name`, in memory where all images have
+    one size and fit into 1 GiB, else as encoded files.
 
     `config.data.dir` may be the directory that TFDS calls data_dir, or the data set's own or its
     version's; None is TFDS's default.
 
-    Args:
-      config: `config.data`.
-      split: the split's name, or None: "train" for training, else "validation", else "test".
-      train: whether this is for training.
-
-    Returns:
-      A source in memory where all images have one size and fit into 1 GiB, else one of encoded
-      files.
-
     Raises:
-      UserError: the data set is not there, is no image classification, or lacks the split.
+      UserError: the data set is not there or is no image classification.
     """
     builder = _builder(config.name, config.dir)
-    known = list(builder.info.splits)
-    field = "train_split" if train else "eval_split"
-    defaults = ["train"] if train else ["validation", "test"]
-    name = split or next((default for default in defaults if default in known), None)
-    if name is None:
-        raise UserError(
-            f"config.data.{field} = None: {config.name} has no split {' or '.join(defaults)}; it"
-            f" has {', '.join(known)}; name parts that do not overlap, such as"
-            f" data.train_split='{known[0]}[:90%]' and data.eval_split='{known[0]}[90%:]'"
-        )
-    if name not in known:
-        raise splits.absent(field, name, known, f"{builder.info.full_name} ({builder.data_path})")
-    source = TfdsSource(config.name, name, builder)
+    return DataSet(
+        f"{builder.info.full_name} ({builder.data_path})",
+        {name: functools.partial(_open, config, builder, name) for name in builder.info.splits},
+    )
+
+
+def _open(config: Any, builder: Any, split: str) -> Source:
+    source = TfdsSource(config, builder, split)
     if source.image_shape is None or len(source) * math.prod(source.image_shape) > IN_MEMORY_BYTES:
         return source
-    return _in_memory(source, builder, config.num_threads)
+    return _in_memory(source, builder, config)
 
 
-def _in_memory(source: TfdsSource, builder: Any, num_threads: int | None) -> ArraySource:
-    images = np.empty((len(source), *source.image_shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
+def _in_memory(source: TfdsSource, builder: Any, config: Any) -> ArraySource:
+    images = np.zeros((len(source), *source.image_shape), np.uint8)
+    labels, faults = np.zeros(len(source), np.int32), {}
 
     def fill(place: int):
-        example = source[place]
-        labels[place] = example.label
-        images[place] = decode.whole(example.image, source.image_shape, source.where(place))
+        try:
+            example = source[place]
+            labels[place] = example.label
+            images[place] = decode.whole(example.image, source.image_shape, source.where(place))
+        except decode.CorruptImageError as error:
+            if config.on_error == "stop":
+                raise
+            faults[place] = error.fault
 
-    with ThreadPoolExecutor(num_threads or decode.cores()) as pool:
+    with ThreadPoolExecutor(config.num_threads or decode.cores()) as pool:
         for _ in pool.map(fill, range(len(source)), chunksize=64):
             pass
 
+    @functools.cache
     def moments() -> Moments:
         if source.split != "train" and "train" in builder.info.splits:
-            return _train_moments(source.name, str(builder.data_path), num_threads)
-        return measure(images)
+            return _in_memory(TfdsSource(config, builder, "train"), builder, config).moments()
+        return measure(np.delete(images, list(faults), axis=0) if faults else images)
 
-    return ArraySource(source.name, source.split, source.classes, images, labels, moments)
-
-
-@functools.lru_cache(maxsize=4)
-def _train_moments(name: str, directory: str, num_threads: int | None) -> Moments:
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(directory)
-    return _in_memory(TfdsSource(name, "train", builder), builder, num_threads).moments()
+    return ArraySource(
+        source.name,
+        source.split,
+        source.classes,
+        images,
+        labels,
+        moments,
+        source.fingerprint,
+        faults,
+    )
 
 
 def _builder(name: str, directory: str | None) -> Any:
@@ -196,33 +196,51 @@ def _version(place: pathlib.Path) -> tuple[int, ...]:
     return tuple(int(number) for number in place.name.split("."))
 
 
-def _keys(name: str, features: Any, supervised: tuple[str, str] | None) -> tuple[str, str]:
+def _keys(config: Any, builder: Any) -> tuple[str, str]:
+    """Returns the names of the image feature and the label feature."""
     import tensorflow_datasets as tfds
 
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    chosen = {}
-    for place, (key, kind) in enumerate(kinds.items()):
-        fitting = (
-            [k for k in features if isinstance(features[k], kind)]
-            if hasattr(features, "keys")
-            else []
-        )
-        preferred = [supervised[place]] if supervised and len(supervised) == 2 else [key]
-        chosen[key] = next((k for k in preferred + fitting if k in fitting), None)
-        if chosen[key] is None:
-            raise UserError(
-                f"config.data.name = {name!r}: has no {kind.__name__} feature, so it is no image "
-                "classification"
-            )
-    image, label = features[chosen["image"]], features[chosen["label"]]
-    if np.dtype(image.np_dtype) != np.uint8:
+    features, supervised = builder.info.features, builder.info.supervised_keys
+    meant = supervised if supervised and len(supervised) == 2 else ("image", "label")
+    kinds = (tfds.features.Image, tfds.features.ClassLabel)
+    image, label = (
+        _key(config, features, field, kind, name)
+        for field, kind, name in zip(("image_key", "label_key"), kinds, meant, strict=True)
+    )
+    dtype = np.dtype(features[image].np_dtype)
+    if dtype != np.uint8:
         raise UserError(
-            f"config.data.name = {name!r}: its images are {np.dtype(image.np_dtype)}; uint8 is"
-            " needed"
+            f"config.data.name = {config.name!r}: its images are {dtype}; uint8 is needed"
         )
-    if not label.num_classes:
-        raise UserError(f"config.data.name = {name!r}: its labels state no number of classes")
-    return chosen["image"], chosen["label"]
+    if not features[label].num_classes:
+        raise UserError(
+            f"config.data.name = {config.name!r}: its labels state no number of classes"
+        )
+    return image, label
+
+
+def _key(config: Any, features: Any, field: str, kind: type, meant: str) -> str:
+    known = list(features.keys()) if hasattr(features, "keys") else []
+    fitting = [name for name in known if isinstance(features[name], kind)]
+    given = config[field]
+    chosen = given or meant
+    if chosen in fitting:
+        return chosen
+    if not fitting:
+        raise UserError(
+            f"config.data.name = {config.name!r}: has no {kind.__name__} feature, so it is no image"
+            " classification"
+        )
+    if len(fitting) == 1 and not given and chosen not in known:
+        return fitting[0]
+    state = (
+        f"{chosen!r} is no {kind.__name__} feature of it"
+        if chosen in known or given
+        else f"it has several {kind.__name__} features"
+    )
+    raise UserError(
+        f"config.data.{field} = {given!r}: {config.name}: {state}; name one of {', '.join(fitting)}"
+    )
 
 
 def _parser(features: Any, image: str, label: str):

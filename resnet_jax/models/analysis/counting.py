@@ -1,12 +1,11 @@
-"""What each layer of a network takes and costs, found by tracing shapes: nothing is computed or
-compiled.
-"""
+"""What each layer takes and costs, found by tracing shapes: nothing is computed or compiled."""
 
 import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from resnet_jax.models.blocks import ResidualBlock
 from resnet_jax.models.layers import BatchNorm, Conv, GroupNorm, SqueezeExcite
@@ -53,7 +52,7 @@ def trace(model: ResNet, image_size: int | tuple[int, int] = 224, channels: int 
     """Records the layers that one image passes.
 
     Args:
-      model: the network; equal blocks are traced once, as a loop would compile them.
+      model: the network; of equal blocks the first alone is traced.
       image_size: height and width, in pixels.
       channels: of the image.
 
@@ -62,48 +61,50 @@ def trace(model: ResNet, image_size: int | tuple[int, int] = 224, channels: int 
       groups.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    model = model.clone(scan_blocks=True)
-    layers: list[Layer] = []
-    read: dict[tuple[str, int], jax.Array] = {}  # holds the maps, so that no address is used twice
-
-    def record(call, args, kwargs, context):
-        start = len(layers)
-        y = call(*args, **kwargs)
-        if context.method_name == "_scan_stage":
-            stage = args[1]
-            layers[start:] = _repeat(layers[start:], f"layer{stage + 1}_", model.stage_sizes[stage])
-        kind = next((KINDS[base] for base in type(context.module).__mro__ if base in KINDS), None)
-        if kind and context.method_name == "__call__":
-            x = args[0]
-            shared = (kind, id(x)) in read
-            read[kind, id(x)] = x
-            macs = _multiply_adds(context.module, x.shape, y.shape)
-            layers.append(Layer(context.module.path, kind, x.shape[1:], y.shape[1:], macs, shared))
-        return y
-
     image = jax.ShapeDtypeStruct((1, height, width, channels), model.param_dtype)
-    with nn.intercept_methods(record):
-        variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-    return Trace(layers, variables)
+    compiled_once = model.clone(scan_blocks=True)
+    variables = jax.eval_shape(lambda x: compiled_once.init(jax.random.key(0), x), image)
+    recorder = _Recorder()
+    with nn.intercept_methods(recorder):
+        jax.eval_shape(model.clone(scan_blocks=False).apply, variables, image)
+    return Trace(recorder.layers, variables)
+
+
+class _Recorder:
+    """Takes the place of every call of a module's method, and keeps the layers it sees."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self.read: dict[tuple[str, int], jax.Array] = {}  # kept, so that no address is used twice
+        self.blocks: dict[tuple, tuple[slice, Any]] = {}  # seen: their layers, and their output
+
+    def __call__(self, call: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+        module = context.module
+        kind = next((KINDS[base] for base in type(module).__mro__ if base in KINDS), None)
+        if kind is None or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        x, start = args[0], len(self.layers)
+        equal = (module.clone(parent=None, name=None), x.shape) if kind == "block" else None
+        if equal in self.blocks:
+            known, y = self.blocks[equal]
+            self.layers += [
+                layer._replace(path=module.path + layer.path[len(module.path) :])
+                for layer in self.layers[known]
+            ]
+            return jnp.zeros(y.shape, y.dtype)
+        y = call(*args, **kwargs)
+        shared = (kind, id(x)) in self.read
+        self.read[kind, id(x)] = x
+        macs = _multiply_adds(module, x.shape, y.shape)
+        self.layers.append(Layer(module.path, kind, x.shape[1:], y.shape[1:], macs, shared))
+        if kind == "block":
+            self.blocks[equal] = slice(start, len(self.layers)), y
+        return y
 
 
 def count_params(variables: Any) -> int:
-    """Returns the number of trainable parameters among `variables`, which may be arrays or
-    shapes.
-    """
+    """Returns the number of trainable parameters in variables, be they arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-
-
-def _repeat(layers: list[Layer], prefix: str, size: int) -> list[Layer]:
-    """Returns the layers of blocks 1 to size - 1, given those recorded while one was traced,
-    perhaps twice.
-    """
-    body = layers[: 1 + [layer.kind for layer in layers].index("block")]
-    return [
-        layer._replace(path=(f"{prefix}{number}", *layer.path))
-        for number in range(1, size)
-        for layer in body
-    ]
 
 
 def _multiply_adds(module: nn.Module, inputs: Shape, outputs: Shape) -> int:

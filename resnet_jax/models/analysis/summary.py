@@ -63,21 +63,8 @@ def summarize(model: ResNet, image_size: int | tuple[int, int] = 224, channels: 
 def format_summary(summary: Summary, title: str) -> str:
     """Lays a summary out as text, for a terminal."""
     table = [("", "output", "parameters", "MMACs", "activations, M", "kept for backward, MB")]
-    table += [
-        (
-            row.name,
-            "x".join(map(str, row.output)),
-            *_cells(row.params, row.macs, row.activations, row.kept_bytes),
-        )
-        for row in summary.rows
-    ]
-    table += [
-        (
-            "total",
-            "",
-            *_cells(summary.params, summary.macs, summary.activations, summary.kept_bytes),
-        )
-    ]
+    table += [(row.name, "x".join(map(str, row.output)), *_cells(row)) for row in summary.rows]
+    table += [("total", "", *_cells(summary))]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         "  ".join(
@@ -99,24 +86,24 @@ def format_summary(summary: Summary, title: str) -> str:
     return "\n".join([title, *(line.rstrip() for line in lines)])
 
 
-def _cells(params: int, macs: int, activations: int, kept_bytes: int) -> tuple[str, ...]:
+def _cells(part: Row | Summary) -> tuple[str, ...]:
     return (
-        f"{params:,}",
-        f"{macs / 1e6:,.2f}",
-        f"{activations / 1e6:.3f}",
-        f"{kept_bytes / 1e6:.2f}",
+        f"{part.params:,}",
+        f"{part.macs / 1e6:,.2f}",
+        f"{part.activations / 1e6:.3f}",
+        f"{part.kept_bytes / 1e6:.2f}",
     )
 
 
 def _row(name: str, model: ResNet, traced: Trace) -> Row:
-    layers = [layer for layer in traced.layers if _part(layer.path[0]) == name]
+    layers = [layer for layer in traced.layers if model.part_of(layer.path[0]) == name]
     kept = sum(
         math.prod(layer.inputs)
         for layer in layers
         if layer.kind in ("conv", "norm", "dense") and not layer.shares_input
     )
     variables = {
-        key: tree for key, tree in traced.variables["params"].items() if _part(key) == name
+        key: tree for key, tree in traced.variables["params"].items() if model.part_of(key) == name
     }
     width = list(model.feature_info().values())[-1].channels
     output = (model.num_classes or width,) if name == "head" else layers[-1].outputs
@@ -128,10 +115,3 @@ def _row(name: str, model: ResNet, traced: Trace) -> Row:
         sum(math.prod(layer.outputs) for layer in layers if layer.kind == "conv"),
         kept * jnp.dtype(model.dtype).itemsize,
     )
-
-
-def _part(name: str) -> str:
-    """Says which part a top-level entry of the parameter tree belongs to."""
-    if name.startswith("layer"):
-        return "stage" + name.removeprefix("layer").split("_")[0]
-    return "head" if name in ("norm", "fc") else "stem"

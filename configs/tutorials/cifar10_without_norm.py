@@ -1,6 +1,6 @@
 """A small CIFAR-10 network without normalisation: a tutorial's recipe, kept as it was.
 
-    python launch.py --config=configs/tutorial_cifar10_without_norm.py --config.data.dir=DIR
+    python launch.py --config=configs/tutorials/cifar10_without_norm.py --config.data.dir=DIR
 
 DIR holds CIFAR-10 as published, in its binary or its Python form. Stages of 2, 3 and 2 basic blocks
 from 32 filters, shortcut A by 2×2 average pooling, pixels scaled to [-1, 1], Adam at 0.001, batch

@@ -1,6 +1,6 @@
 """ResNet-18 with biased convolutions on Fashion-MNIST: a tutorial's recipe, kept as it was.
 
-    python launch.py --config=configs/tutorial_resnet18_fashion_mnist.py --config.data.name=idx
+    python launch.py --config=configs/tutorials/resnet18_fashion_mnist.py --config.data.name=idx
     --config.data.dir=DIR
 
 DIR holds the published IDX files. 48,000 training images (a fifth is held out and not used), Adam

@@ -1,6 +1,6 @@
 """ResNet-50 v1 (stride in the first 1×1) on Imagenette: a tutorial's recipe, kept as it was.
 
-    python launch.py --config=configs/tutorial_resnet50_imagenette.py
+    python launch.py --config=configs/tutorials/resnet50_imagenette.py
 
 Ten classes of ImageNet, from the copy whose short side is 320 pixels; 224 pixels, batch 32, SGD
 with momentum at a constant 0.002, 30 epochs, no augmentation.

@@ -1,6 +1,6 @@
 """Two stages of bottleneck blocks on CIFAR-10: a tutorial's recipe, kept as it was.
 
-    python launch.py --config=configs/tutorial_cifar10_bottleneck.py --config.data.dir=DIR
+    python launch.py --config=configs/tutorials/cifar10_bottleneck.py --config.data.dir=DIR
 
 DIR holds CIFAR-10 as published, in its binary or its Python form. Three and four bottleneck blocks
 behind the ImageNet stem, SGD at 0.01 without momentum, batch 32, two epochs.

@@ -1,6 +1,6 @@
 """ResNet-50 v1.5 on ImageNet-1k at batch 32: a tutorial's recipe, kept as it was.
 
-    python launch.py --config=configs/tutorial_resnet50_imagenet.py --config.data.dir=DIR
+    python launch.py --config=configs/tutorials/resnet50_imagenet.py --config.data.dir=DIR
 
 DIR is a TFDS directory that holds imagenet2012. The rate is 0.1 for the batch of 32, without
 scaling, times 0.1 after epochs 30, 60 and 80 of 90. For a recipe that is meant to be good see

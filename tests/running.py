@@ -1,0 +1,66 @@
+"""What tests need to run the command line, and to train in this process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from resnet_jax import config as recipe
+from resnet_jax.training.reporting.logbook import TIMES
+
+ROOT = Path(__file__).parents[1]
+QUICK = "--config=configs/quickstart.py"
+
+
+def run(program, *arguments, timeout=120, **environment):
+    """Runs a Python program from the checkout, on one device unless XLA_FLAGS says otherwise."""
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def launch(*arguments, expect=0, **environment):
+    """Runs launch.py, which must end with the status `expect`."""
+    done = run(["launch.py"], *arguments, **environment)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def error_line(*arguments, **environment):
+    """Returns the one line of a command that must fail with status 1 and no traceback."""
+    done = launch(*arguments, expect=1, **environment)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def devices(count):
+    """Returns the environment of a run on so many devices."""
+    return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+
+
+def log(workdir):
+    """Returns the lines of a run's log without what differs from run to run."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def tiny_recipe(**changes):
+    """Returns a recipe of two epochs of the digits on a net of one block; `a__b` sets field a.b."""
+    config = recipe.defaults()
+    config.data.name = "digits"
+    config.batch_size, config.num_epochs = 64, 2
+    config.model.name, config.model.stem = "resnet18", "small"
+    config.model.width, config.model.stage_sizes = 4, (1,)
+    for name, value in changes.items():
+        recipe.set_field(config, name.replace("__", "."), value)
+    recipe.validate(config)
+    return config

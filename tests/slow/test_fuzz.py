@@ -1,0 +1,11 @@
+"""Broken files by the ten thousand."""
+
+from pathlib import Path
+
+from running import run
+
+
+def test_twenty_thousand_broken_files_end_in_documented_errors(tmp_path):
+    script = Path(__file__).parents[1] / "data" / "fuzz.py"
+    done = run([script], "--cases=20000", timeout=3000, XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-2000:]
