@@ -12,7 +12,6 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.reporting import curves, logbook
 
 # What the tutorial reports: test top-1, and the fastest and slowest epoch in seconds on its CPU.
-TUTORIAL, TUTORIAL_TOP1, TUTORIAL_SECONDS = "tutorial_resnet18_fashion_mnist", 0.8917, (1687, 1952)
+TUTORIAL, TUTORIAL_TOP1 = "tutorials_resnet18_fashion_mnist", 0.8917
+TUTORIAL_SECONDS = (1687, 1952)
 TARGETS = (0.92, 0.94)
 
 
@@ -38,21 +38,19 @@ class Log(NamedTuple):
 
 def read_run(workdir: Path) -> Log | None:
     """Reads the log of a run in its workdir; None where the run has not finished."""
-    config, starts = (
-        run.read_config(workdir),
-        json.loads((workdir / "environment.json").read_text()),
-    )
-    lines = logbook.read(workdir)
+    config, lines = run.read_config(workdir), logbook.read(workdir)
+    starts = json.loads((workdir / "environment.json").read_text())
+    first, last = starts[0], starts[-1]
     epochs = curves.by_epoch(lines, config.batch_size)
     if not epochs or epochs[-1]["epoch"] < config.num_epochs or "eval_top1" not in epochs[-1]:
         return None
-    last, sizes = starts[-1], (starts[-1]["train_images"], lines[-1]["examples"])
-    _, variables, _ = run.restore(workdir, "last")
-    header = describe(config, starts[0]["command"], variables, *sizes)
-    facts = {"date": starts[0]["time"], "cores": last["cores"], "commit": last["commit"]}
-    return Log(
-        header | facts | {"versions": {"python": last["python"], **last["packages"]}}, epochs
+    variables, sizes = (
+        run.restore(workdir, "last")[1],
+        (last["train_images"], lines[-1]["examples"]),
     )
+    header = describe(config, first["command"], variables, *sizes)
+    header |= {"date": first["time"], "cores": last["cores"], "commit": last["commit"]}
+    return Log(header | {"versions": {"python": last["python"], **last["packages"]}}, epochs)
 
 
 def describe(
@@ -64,23 +62,14 @@ def describe(
       UserError: the run scores something else than the test images.
     """
     if config.data.eval_split not in (None, "test"):
-        raise UserError(
-            f"the run scores {config.data.eval_split}: only the test split belongs here"
-        )
+        raise UserError(f"scored on {config.data.eval_split}: only scores of the test split count")
     command = pages.command_line(argv)
     changes = re.findall(r"--config\.(?!data\.(?:dir|name)=|seed=)(\S+)", command)
-    name = re.search(r"--config=\S*?(\w+)\.py", command)[1]
-    return {
-        "name": ",".join([name, *changes]).replace("'", ""),
-        "seed": config.seed,
-        "net": config.model.name,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        "batch_size": config.batch_size,
-        "train_images": train_images,
-        "test_images": test_images,
-        "num_epochs": config.num_epochs,
-        "command": command,
-    }
+    name = re.search(r"--config=(?:configs/)?(\S+)\.py", command)[1].replace("/", "_")
+    header = {"name": ",".join([name, *changes]).replace("'", ""), "net": config.model.name}
+    header |= {name: config[name] for name in ("seed", "batch_size", "num_epochs")}
+    header |= {"train_images": train_images, "test_images": test_images, "command": command}
+    return header | {"parameters": sum(x.size for x in jax.tree.leaves(variables["params"]))}
 
 
 def write(log: Log, folder: Path, prefix: str = "") -> Path:
@@ -114,15 +103,14 @@ def time_row(name: str, framework: str, logs: list[Log]) -> pages.Row:
     """Returns the row of times of a recipe's runs in a framework."""
     epochs = [seconds for log in logs for seconds in curves.epoch_seconds(log.epochs)]
     speeds = [log.epochs[-1]["step"] / log.epochs[-1]["seconds"] for log in logs]
-    found = curves.over_seeds([log.epochs for log in logs])
-    return {
-        "recipe": name,
-        "with": framework,
-        **{f"s to {target}": median_time(logs, target) for target in TARGETS},
-        **{column: found[column] for column in ("n", "top-1", "training time (s)")},
-        "s an epoch": f"{min(epochs):,.0f} to {max(epochs):,.0f}",
-        "images/s": statistics.median(speeds) * logs[0].header["batch_size"],
-    }
+    found, row = (
+        curves.over_seeds([log.epochs for log in logs]),
+        {"recipe": name, "with": framework},
+    )
+    row |= {f"s to {target}": median_time(logs, target) for target in TARGETS}
+    row |= {column: found[column] for column in ("n", "top-1", "training time (s)")}
+    row |= {"s an epoch": f"{min(epochs):,.0f} to {max(epochs):,.0f}"}
+    return row | {"images/s": statistics.median(speeds) * logs[0].header["batch_size"]}
 
 
 def median_time(logs: list[Log], target: float) -> str:
@@ -135,14 +123,11 @@ def median_time(logs: list[Log], target: float) -> str:
     return f"{statistics.median(found):,.0f}{share}" if found else "not reached"
 
 
-def command_rows(logs: Iterable[Log]) -> list[pages.Row]:
-    """Returns the rows on how the runs were made; DIR holds the published IDX files."""
-    rows = {}
-    for header in (log.header for log in logs):
-        engine = "torch" if "torch" in header["versions"] else "jax"
-        made = f"{header['date'][:10]}, {engine} {header['versions'][engine]}"
-        rows[header["command"]] = {"command": f"`{header['command']}`", "made": made}
-    return list(rows.values())
+def command_row(header: dict[str, Any]) -> pages.Row:
+    """Returns the row on how a run was made; DIR holds the published IDX files."""
+    engine = "torch" if "torch" in header["versions"] else "jax"
+    made = f"{header['date'][:10]}, {engine} {header['versions'][engine]}"
+    return {"command": f"`{header['command']}`", "made": made}
 
 
 def write_page(output: Path) -> None:
@@ -151,17 +136,17 @@ def write_page(output: Path) -> None:
     Raises:
       UserError: it has none, or matplotlib is not installed.
     """
-    folder = output / "fashion_mnist"
-    ours, peers = read_kept(folder), read_kept(folder, "torch_")
+    ours, peers = (read_kept(output / "fashion_mnist", prefix) for prefix in ("", "torch_"))
     if not ours:
-        raise UserError(f"{folder} holds no logs: name finished runs with --runs")
+        raise UserError(f"{output} has no logs in fashion_mnist/: name finished runs with --runs")
     times = []
     for name, logs in peers.items():
         times += [time_row(name, "JAX (this project)", ours[name])] if name in ours else []
         times += [time_row(name, f"PyTorch {logs[0].header['versions']['torch']}", logs)]
-    everyone = [log for found in (ours, peers) for logs in found.values() for log in logs]
+    headers = [log.header for found in (ours, peers) for logs in found.values() for log in logs]
+    commands = {header["command"]: command_row(header) for header in headers}
     tables = {"Scores": [score_row(*item) for item in ours.items()]}
-    tables |= {"Seconds of training to a test score": times, "Runs": command_rows(everyone)}
+    tables |= {"Seconds of training to a test score": times, "Runs": [*commands.values()]}
     runs = {name: [log.epochs for log in logs] for name, logs in ours.items()}
     level = {f"the tutorial's {TUTORIAL_TOP1}": TUTORIAL_TOP1}
     curves.draw(runs, output / "fashion_mnist.svg", level)
@@ -173,9 +158,7 @@ def write_page(output: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--runs", type=Path, nargs="*", default=[], help="--workdir of finished runs"
-    )
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="finished runs, sweeps")
     parser.add_argument("--output", type=Path, default=Path("results"), help="of logs and page")
     arguments = parser.parse_args()
     try:

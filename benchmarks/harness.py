@@ -2,7 +2,7 @@
 
 A contestant in training is a module of `benchmarks.peers` with a function
 
-    make_step(name, images, labels, num_classes, *, dtype, ...) -> step
+    make_step(name, images, labels, num_classes, dtype, ...) -> step
 
 where images are float32 [N, H, W, C] and labels int [N], both NumPy. Each call of `step()` trains
 `network(name)` on them by momentum SGD with weight decay and returns the loss; `float()` of the
@@ -34,7 +34,7 @@ from resnet_jax.data.images.decode import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 5.0  # seconds that a process which closed its pipe has to end by itself
-Rounds = list[dict[str, float]]
+Array, Step, Rounds = np.ndarray, Callable[[], Any], list[dict[str, float]]
 
 
 class Failure(Exception):
@@ -65,19 +65,19 @@ def network(name: str, **fields: Any) -> nn.Module:
     return create_model(name, **fields)
 
 
-def draw(batch: int, side: int, channels: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(batch: int, side: int, channels: int, num_classes: int) -> tuple[Array, Array]:
     """Returns images [batch, side, side, channels] and labels [batch], random, always the same."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, side, side, channels), np.float32)
     return images, rng.integers(0, num_classes, batch)
 
 
-def turn(step: Callable[[], Any], steps: int) -> float:
+def turn(step: Step, steps: int) -> float:
     """Takes some steps, waits for the last and returns the seconds of one."""
     return seconds_of(lambda: float([step() for _ in range(steps)][-1])) / steps
 
 
-def seconds_of(work: Callable[[], Any]) -> float:
+def seconds_of(work: Step) -> float:
     """Returns the seconds that a call takes."""
     began = time.perf_counter()
     work()
@@ -85,14 +85,12 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def alternate(
-    turns: Mapping[str, Callable[[], float]], rounds: int, deadline: float = np.inf
+    turns: Mapping[str, Callable[[], Any]], rounds: int, deadline: float = np.inf
 ) -> tuple[Rounds, dict[str, str]]:
     """Lets contestants take turns, so that what slows the machine down slows all of them.
 
-    Args:
-      turns: contestant -> a function that takes its turn and returns the seconds of a unit of work.
-      rounds: how many turns each has.
-      deadline: of `time.monotonic`; no round but the first begins after it.
+    Each has a function that takes its turn and returns the seconds of a unit of work. No round but
+    the first begins after a `deadline` of `time.monotonic`.
 
     Returns:
       The rounds; and contestant -> why it left, for those whose turn raised `Failure`. They are
@@ -123,15 +121,8 @@ class Worker:
     """A contestant in a process of its own, which answers JSON lines with JSON lines.
 
     In one process, JAX and PyTorch take memory and threads from each other, and a crash takes all
-    along. A worker waits idle on its pipe while the others take their turns.
-
-    Args:
-      command: of the process, whose first answer, `ready`, comes unasked.
-      environment: what is added to this process's.
-      limit: seconds until the first answer.
-
-    Raises:
-      Failure: it did not get that far.
+    along. A worker waits idle on its pipe while the others take their turns. Its first answer,
+    `ready`, comes unasked, within `limit` seconds; `Failure` if not, as from `ask`.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], limit: float):
@@ -142,11 +133,7 @@ class Worker:
         self.ready = self._answer(limit)
 
     def ask(self, limit: float, **request: Any) -> dict[str, Any]:
-        """Sends a request and returns the answer.
-
-        Raises:
-          Failure: it failed, or did not answer within `limit` seconds.
-        """
+        """Sends a request and returns the answer, which comes within `limit` seconds."""
         with contextlib.suppress(OSError):  # a process that is gone: the answer says why
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()

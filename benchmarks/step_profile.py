@@ -28,7 +28,7 @@ _MOVES |= {"reverse", "parameter", "fusion", "tuple", "get-tuple-element", "cons
 
 
 class Kernel(NamedTuple):
-    """A kernel that ran: its name, its instruction's ("" if the trace does not say), seconds."""
+    """A kernel that ran; "" for an instruction that the trace does not name."""
 
     name: str
     instruction: str
@@ -39,14 +39,9 @@ class Kernel(NamedTuple):
 def read(folder: Path, text: str, steps: int) -> dict[str, Any]:
     """Returns the seconds a step of the kernels in a profiler's folder, the longest first.
 
-    Args:
-      folder: of the trace.
-      text: of the compiled program, `compiled.as_text()`.
-      steps: how many the trace has.
-
-    Returns:
-      "categories" -> seconds; "kernels", the longest instructions, (name, category, seconds) each;
-      "span", from the first kernel's start to the last one's end.
+    `text` is the compiled program's, `steps` how many the trace has. The answer has "categories" ->
+    seconds, the longest "kernels", (instruction, category, seconds) each, and the "span" from the
+    first kernel's start to the last one's end.
     """
     program, categories, instructions = read_program(text), Counter(), Counter()
     kernels = list(read_trace(folder, text.split(maxsplit=2)[1].rstrip(",")))
@@ -55,8 +50,8 @@ def read(folder: Path, text: str, steps: int) -> dict[str, Any]:
         categories[category] += seconds
         instructions[kernel.instruction or kernel.name, category] += seconds
     longest = [(*names, seconds) for names, seconds in instructions.most_common(12)]
-    span = max(kernel.start + kernel.seconds for kernel in kernels)
-    span = (span - min(kernel.start for kernel in kernels)) / steps
+    begin = min(kernel.start for kernel in kernels)
+    span = (max(kernel.start + kernel.seconds for kernel in kernels) - begin) / steps
     return {"categories": dict(categories.most_common()), "kernels": longest, "span": span}
 
 
@@ -97,9 +92,9 @@ def classify(kernel: Kernel, program: dict[str, str]) -> str:
 
 
 def read_trace(folder: Path, module: str) -> Iterable[Kernel]:
-    """Reads the kernels of a program from the newest trace in a folder."""
-    files = sorted(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
-    planes = list(jax.profiler.ProfileData.from_file(str(files[-1])).planes)
+    """Reads the kernels of a program from the trace in a folder."""
+    (file,) = folder.rglob("*.xplane.pb")
+    planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU")]
     for line in (line for plane in gpus or planes for line in plane.lines):
         for event in line.events if not gpus or line.name.startswith("Stream") else ():

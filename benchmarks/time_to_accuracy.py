@@ -37,25 +37,14 @@ from resnet_jax.training.metrics import MetricSums
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the recipe")
 _OUTPUT = flags.DEFINE_string("output", None, "folder of logs and page")
 # Field of a recipe -> the values that the peer has.
-SUPPORTED = {
-    "accumulate_steps": (1,),
-    "precision": ("float32",),
-    "optimizer.name": ("sgd",),
-    "optimizer.decoupled": (False,),
-    "loss.name": ("softmax",),
-    "data.random_resized_crop": (None, False),
-    "data.random_erasing": (0.0,),
-    "data.mixup": (0.0,),
-    "data.cutmix": (0.0,),
-}
+SUPPORTED = {"accumulate_steps": (1,), "precision": ("float32",), "loss.name": ("softmax",)}
+SUPPORTED |= {"optimizer.name": ("sgd",), "optimizer.decoupled": (False,), "data.cutmix": (0.0,)}
+SUPPORTED |= {"data.random_resized_crop": (None, False), "data.random_erasing": (0.0,)}
+SUPPORTED |= {"data.mixup": (0.0,)}
 
 
 class Trainer:
-    """Takes the steps of a recipe in PyTorch on the CPU.
-
-    Raises:
-      UserError: the recipe asks for something that the peer lacks.
-    """
+    """Takes the steps of a recipe; raises `UserError` where it asks for what the peer lacks."""
 
     def __init__(self, experiment: Experiment):
         config = experiment.config
@@ -81,8 +70,8 @@ class Trainer:
             group["lr"] = float(self._rates[number])
         self._optimizer.zero_grad(set_to_none=True)
         logits = self.network.train()(images)
-        smoothing = self._config.loss.label_smoothing
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        smoothed = {"label_smoothing": self._config.loss.label_smoothing}
+        loss = functional.cross_entropy(logits, labels, **smoothed)
         loss.backward()
         self._optimizer.step()
         return sums(logits, labels, loss.item())

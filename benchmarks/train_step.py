@@ -48,24 +48,23 @@ class Problem(NamedTuple):
 
 
 ON_CPU, ON_GPU = ("ours", "stock Flax", "PyTorch"), ("ours", "torch.compile", "stock Flax")
-ON_A_GPU = {"dtype": "bfloat16", "device": "gpu"}
-# What matters most first. At batch 512 no more than two fit into a GPU's memory.
 MATCHES = {
     "cpu": [
         (Problem("resnet18", 64, 28, 1, 10), ON_CPU),
         (Problem("resnet50", 16), ON_CPU),
         (Problem("fashion_mnist_best", 128, 28, 1, 10), ON_CPU),
     ],
+    # What matters most first. At batch 512 no more than two fit into a GPU's memory.
     "gpu": [
-        (Problem("resnet50", 256, **ON_A_GPU), ON_GPU),
-        (Problem("resnet50", 128, **ON_A_GPU), ON_GPU),
-        (Problem("resnet18", 512, **ON_A_GPU), ON_GPU),
-        (Problem("resnet50", 256, **ON_A_GPU), ("ours", "CUDA graphs")),
-        (Problem("resnet50", 512, **ON_A_GPU), ("ours", "torch.compile")),
-        (Problem("resnet50", 512, **ON_A_GPU), ("ours", "stock Flax")),
+        (Problem("resnet50", 256), ON_GPU),
+        (Problem("resnet50", 128), ON_GPU),
+        (Problem("resnet18", 512), ON_GPU),
+        (Problem("resnet50", 256), ("ours", "CUDA graphs")),
+        (Problem("resnet50", 512), ("ours", "torch.compile")),
+        (Problem("resnet50", 512), ("ours", "stock Flax")),
     ],
 }
-SMALL = {"batch": 8, "side": 32, "device": "cpu", "dtype": "float32"}
+SMALL, GPU = {"batch": 8, "side": 32}, {"device": "gpu", "dtype": "bfloat16"}
 
 
 def play(
@@ -73,12 +72,7 @@ def play(
 ) -> dict[str, Any]:
     """Plays a match: all contestants are alive at once and take turns; who fails is left out.
 
-    Args:
-      problem: what they train.
-      names: of the contestants.
-      rounds: turns of each, fewer where the time is up.
-      seconds: of a turn, which has one step at least.
-      deadline: of `time.monotonic`.
+    A turn takes so many `seconds`, or one step; `deadline` is that of `alternate`.
 
     Returns:
       "rounds", each {contestant: seconds a step}; contestant -> "ready", its first answer, "last",
@@ -87,8 +81,7 @@ def play(
     workers: dict[str, Worker] = {}
 
     def begin(name: str) -> dict[str, Any]:
-        limit = min(START_LIMIT, deadline - time.monotonic())
-        workers[name] = start(name, problem, limit)
+        workers[name] = start(name, problem, min(START_LIMIT, deadline - time.monotonic()))
         return workers[name].ready
 
     def take_turn(name: str) -> float:
@@ -193,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     packages = ("jax", "jaxlib", "flax", "torch")
     result = pages.record(f"{kind}_training", title, "training", *packages) | {"matches": []}
     for problem, names in MATCHES[kind]:
-        problem, began = problem._replace(**SMALL if options.small else {}), time.monotonic()
+        changes = SMALL if options.small else GPU if kind == "gpu" else {}
+        problem, began = problem._replace(**changes), time.monotonic()
         if problem.network not in (options.networks or [problem.network]):
             continue
         # A match costs what the dearest so far has cost for each of its contestants.

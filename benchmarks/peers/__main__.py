@@ -29,19 +29,19 @@ class Contestant:
         if not self._on_gpu:
             keep_freed_memory()  # as training on the CPU does; for the peers too
         make_step = importlib.import_module(f"benchmarks.peers.{peer}").make_step
-        self._torch = sys.modules["torch"] if peer == "pytorch" else None
+        self._cuda = sys.modules["torch"].cuda if peer == "pytorch" else None
         name, dtype, classes = problem.pop("network"), problem.pop("dtype"), problem["num_classes"]
 
         def first_step() -> None:
-            self._step = make_step(name, *draw(**problem), classes, dtype=dtype, **options)
+            self._step = make_step(name, *draw(**problem), classes, dtype, **options)
             float(self._step())
 
         self.ready = {"first_step": seconds_of(first_step), "device": "cpu"}
         turn(self._step, WARM_STEPS)
         self.ready["step"] = turn(self._step, WARM_STEPS)
         if self._on_gpu:
-            cuda = self._torch and self._torch.cuda
-            self.ready["device"] = cuda.get_device_name() if cuda else jax.devices()[0].device_kind
+            kind = self._cuda.get_device_name() if self._cuda else jax.devices()[0].device_kind
+            self.ready["device"] = kind
 
     def turn(self, steps: int) -> dict[str, Any]:
         """Takes some steps in a row."""
@@ -49,8 +49,8 @@ class Contestant:
 
     def finish(self, profiled: int) -> dict[str, Any]:
         """Returns the most bytes held on a GPU, and where the time of `profiled` steps goes."""
-        if self._torch:
-            return {"peak": self._torch.cuda.max_memory_allocated() if self._on_gpu else None}
+        if self._cuda:
+            return {"peak": self._cuda.max_memory_allocated() if self._on_gpu else None}
         answer = {"peak": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")}
         if profiled:
             with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,11 @@
 """This project as a contestant: its own training step, bare, on the first device of JAX."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import numpy as np
 
-from benchmarks.harness import network
+from benchmarks.harness import Array, Step, network
 from resnet_jax.distributed.mesh import make_mesh, shard_batch
 from resnet_jax.seeds import seed_words
 from resnet_jax.training.loss import softmax_cross_entropy
@@ -14,32 +13,26 @@ from resnet_jax.training.optimizer import FIELDS, make_optimizer
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import train_step
 
-RATE = 0.1
 
-
-def make_step(
-    name: str, images: np.ndarray, labels: np.ndarray, num_classes: int, *, dtype: str = "float32"
-) -> Callable[[], jax.Array]:
+def make_step(name: str, images: Array, labels: Array, num_classes: int, dtype: str) -> Step:
     """See `harness`; the loss is the batch's sum, and `.compiled` of the step is its program."""
     model = network(name, num_classes=num_classes, dtype=dtype)
-    fields = {name: field.default for name, field in FIELDS.items()}
-    optimizer = make_optimizer(fields, lambda step: RATE)
+    fields, rate = {name: field.default for name, field in FIELDS.items()}, lambda step: 0.1
+    optimizer = make_optimizer(fields, rate)
     batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
     batch = shard_batch(make_mesh(jax.devices()[:1]), batch)
 
     @jax.jit
     def create_state(key):
         variables = {"batch_stats": {}, **model.init(key, images[:1], train=False)}
-        opt_state = optimizer.init(variables["params"])
-        return TrainState(
-            np.int32(0), **variables, opt_state=opt_state, loss_scale=None, seed=seed_words(0)
-        )
+        others = {"opt_state": optimizer.init(variables["params"]), "loss_scale": None}
+        return TrainState(step=np.int32(0), seed=seed_words(0), **variables, **others)
 
     def augment(batch, seed):
         return batch["image"], jax.nn.one_hot(batch["label"], num_classes)
 
     step = partial(train_step, model=model, optimizer=optimizer, augment=augment)
-    step = partial(step, loss=softmax_cross_entropy, schedule=lambda step: RATE)
+    step = partial(step, loss=softmax_cross_entropy, schedule=rate)
     state = create_state(jax.random.key(0))
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
 

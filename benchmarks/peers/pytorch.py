@@ -6,37 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.harness import network
+from benchmarks.harness import Array, Step, network
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.models.interop.torch_weights import save_torch
 
 # Field of `ResNet` -> the values that the peer has.
-SUPPORTED = {
-    "version": ("v1", "v1.5"),
-    "shortcut": ("B",),
-    "residual": (True,),
-    "stem": ("imagenet", "small"),
-    "pool_after_stem": ("max", "none"),
-    "groups": (1,),
-    "se_ratio": (0.0,),
-    "stochastic_depth": (0.0,),
-    "norm": ("batch",),
-    "norm_group_size": (None,),
-}
+SUPPORTED = {"version": ("v1", "v1.5"), "shortcut": ("B",), "residual": (True,), "groups": (1,)}
+SUPPORTED |= {"stem": ("imagenet", "small"), "pool_after_stem": ("max", "none"), "se_ratio": (0.0,)}
+SUPPORTED |= {"stochastic_depth": (0.0,), "norm": ("batch",), "norm_group_size": (None,)}
 
 
 class Network(nn.Module):
-    """The same network in PyTorch, with the same parameters: [N, C, H, W] -> [N, num_classes].
-
-    Args:
-      model: says which; its `dtype` counts for nothing here.
-      variables: of the model.
+    """The network of a Flax model with its variables: [N, C, H, W] -> [N, num_classes].
 
     Raises:
       UserError: the peer lacks a field's value.
@@ -49,10 +35,7 @@ class Network(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             save_torch(variables, Path(folder, "weights.pth"))
             state = torch.load(Path(folder, "weights.pth"))
-        for (
-            name,
-            value,
-        ) in state.items():  # "layer1.0.conv1.weight" is the field layer1_0_conv1_weight
+        for name, value in state.items():  # "layer1.0.conv1.weight" is layer1_0_conv1_weight here
             is_moment = "running" in name or "num_batches" in name
             register = self.register_buffer if is_moment else self.register_parameter
             register(name.replace(".", "_"), value if is_moment else nn.Parameter(value))
@@ -84,18 +67,14 @@ class Network(nn.Module):
         """A convolution and BatchNorm."""
         kernel, bias = getattr(self, f"{conv}_weight"), getattr(self, f"{conv}_bias", None)
         x = functional.conv2d(x, kernel, bias, stride, kernel.shape[2] // 2)
-        moments = getattr(self, f"{norm}_running_mean"), getattr(self, f"{norm}_running_var")
-        affine = getattr(self, f"{norm}_weight"), getattr(self, f"{norm}_bias")
+        names = ("running_mean", "running_var", "weight", "bias")
+        fields = [getattr(self, f"{norm}_{name}") for name in names]
         rate, epsilon = 1 - self._model.norm_momentum, self._model.norm_epsilon
-        return functional.batch_norm(x, *moments, *affine, self.training, rate, epsilon)
+        return functional.batch_norm(x, *fields, self.training, rate, epsilon)
 
 
 def refuse_others(supported: Mapping[str, tuple], value_of: Callable, where: str) -> None:
-    """Checks that each field has a value that the peer supports.
-
-    Raises:
-      UserError: one has not.
-    """
+    """Raises `UserError` for a field whose value the peer lacks."""
     for field, values in supported.items():
         if value_of(field) not in values:
             choices = " or ".join(map(repr, values))
@@ -103,14 +82,8 @@ def refuse_others(supported: Mapping[str, tuple], value_of: Callable, where: str
 
 
 def make_step(
-    name: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    *,
-    dtype: str = "float32",
-    mode: str | None = None,
-) -> Callable[[], torch.Tensor]:
+    name: str, images: Array, labels: Array, num_classes: int, dtype: str, mode: str | None = None
+) -> Step:
     """See `harness`; on the GPU where PyTorch finds one.
 
     `dtype` "bfloat16" turns autocast on, which keeps parameters and statistics in float32; `mode`
@@ -118,16 +91,13 @@ def make_step(
     """
     torch.backends.cudnn.benchmark = True
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    layout = {"device": device, "memory_format": torch.channels_last}
-    model = network(name, num_classes=num_classes)
+    layout, model = {"memory_format": torch.channels_last}, network(name, num_classes=num_classes)
     variables = jax.jit(lambda key: model.init(key, images[:1], train=False))(jax.random.key(0))
-    peer = Network(model, variables).to(**layout)
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(**layout)
-    targets, fused = (
-        torch.from_numpy(labels).to(device),
-        {"fused": True} if device == "cuda" else {},
-    )
-    optimizer = torch.optim.SGD(peer.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, **fused)
+    peer = Network(model, variables).to(device, **layout)
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, **layout)
+    targets, fused = torch.from_numpy(labels).to(device), device == "cuda" or None
+    fields = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "fused": fused}
+    optimizer = torch.optim.SGD(peer.parameters(), **fields)
 
     def objective() -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):

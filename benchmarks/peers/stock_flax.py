@@ -1,15 +1,14 @@
 """The peer in stock Flax: a ResNet of `flax.linen` layers and the plainest training step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from benchmarks.harness import network
+from benchmarks.harness import Array, Step, network
 
 
 class ConvNorm(nn.Module):
@@ -66,12 +65,9 @@ def make_model(name: str, num_classes: int, dtype: str = "float32") -> ResNet:
     return ResNet(ours.stage_sizes, *fields, num_classes, dtype)
 
 
-def make_step(
-    name: str, images: np.ndarray, labels: np.ndarray, num_classes: int, *, dtype: str = "float32"
-) -> Callable[[], jax.Array]:
+def make_step(name: str, images: Array, labels: Array, num_classes: int, dtype: str) -> Step:
     """See `harness`; `dtype` is that of convolutions and normalisation. The state is donated."""
-    model = make_model(name, num_classes, dtype)
-    images, labels = jax.device_put((images, labels))
+    model, (images, labels) = make_model(name, num_classes, dtype), jax.device_put((images, labels))
     variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), images)
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9))
     state = (variables, optimizer.init(variables["params"]))

@@ -56,7 +56,7 @@ def test_the_small_form_reports_every_contestant_and_every_failure(tmp_path, mon
         (train_step.Problem("resnet50", 1), names),
     ]
     monkeypatch.setitem(train_step.MATCHES, "gpu", matches)
-    command = ["--small", "--rounds=2", "--seconds=0.1", "--networks=resnet18"]
+    command = ["--small", "--rounds=2", "--seconds=0.1", "--networks=quickstart"]
     train_step.main([*command, f"--output={tmp_path}"])
     result = json.loads((tmp_path / "gpu_training.json").read_text())
     (match,) = result["matches"]
@@ -78,7 +78,7 @@ def test_a_match_that_would_not_end_in_time_is_left_out(monkeypatch, capsys):
 
 
 def test_a_gpu_is_held_against_its_data_sheet_and_its_time_is_told_apart():
-    problem = train_step.Problem("resnet50", 256, dtype="bfloat16", device="gpu")
+    problem = train_step.Problem("resnet50", 256)._replace(**train_step.GPU)
     limit = train_step.bound(problem, "NVIDIA H200")
     assert limit == pytest.approx(13_380, rel=0.01)
     assert train_step.bound(problem, "no known GPU") is None
