@@ -44,8 +44,8 @@ def start(workdir: Path, cache: Path, *flags: str) -> tuple[float, int]:
     """Starts the quickstart and stops it after its first step.
 
     Returns:
-      Seconds from the start of the process to the line of the first step in the log; and how many
-      programs were compiled, that is, not found in the directory of compiled programs.
+      Seconds from the start of the process to that step's line in the log; and how many programs
+      were compiled, that is, not found in the directory of compiled programs.
     """
 
     def lines() -> int:
@@ -54,13 +54,10 @@ def start(workdir: Path, cache: Path, *flags: str) -> tuple[float, int]:
     log, known = workdir / "metrics.jsonl", {*cache.glob("*-cache")}
     logged, began = lines(), time.perf_counter()
     command = [sys.executable, "launch.py", "--config=configs/quickstart.py", *flags]
-    process = subprocess.Popen(
-        [*command, "--config.log_every_steps=1", f"--workdir={workdir}"],
-        cwd=ROOT,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    command += ["--config.log_every_steps=1", f"--workdir={workdir}"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
     while lines() <= logged:
         if process.poll() is not None or time.perf_counter() - began > START_LIMIT:
             process.kill()
@@ -123,10 +120,8 @@ def take(step: Callable[[], Any], count: int) -> None:
 def play(fields: dict[str, Any], rounds: int, epochs: int) -> Rounds:
     """Lets whole runs, without checkpoints and with one an epoch, and bare steps take turns.
 
-    Args:
-      fields: changes to the quickstart's recipe, whose digits lie in memory.
-      rounds: how often, after one that does not count.
-      epochs: of a run; the first, with what is done but once, does not count in "training".
+    The runs are of so many `epochs` of the quickstart's recipe, whose digits lie in memory, with
+    some fields changed. The first round does not count, nor the first epoch in "training".
 
     Returns:
       Seconds a step: "training", "bare training", "evaluation", "bare evaluation"; and of a whole

@@ -16,19 +16,14 @@ os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3")
 import tensorflow as tf
 
 SIZE, BATCH = 224, 64
+CROP = {"min_object_covered": 0.0, "aspect_ratio_range": (3 / 4, 4 / 3), "max_attempts": 10}
+CROP |= {"area_range": (0.08, 1.0), "use_image_if_no_bounding_boxes": True}
 
 
 def example(path):
     encoded = tf.io.read_file(path)
-    begin, size, _ = tf.image.sample_distorted_bounding_box(
-        tf.image.extract_jpeg_shape(encoded),
-        tf.zeros((1, 0, 4)),
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
+    shape, boxes = tf.image.extract_jpeg_shape(encoded), tf.zeros((1, 0, 4))
+    begin, size, _ = tf.image.sample_distorted_bounding_box(shape, boxes, **CROP)
     window = tf.stack([begin[0], begin[1], size[0], size[1]])
     image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
     image = tf.image.resize(image, (SIZE, SIZE), method="bilinear")

@@ -112,11 +112,10 @@ def tiny(**fields):
 
 def test_two_steps_in_pytorch_give_our_parameters_and_statistics():
     torch = pytest.importorskip("torch")
-    from benchmarks import time_to_accuracy
-    from benchmarks.peers import pytorch
+    from benchmarks.peers import pytorch, pytorch_recipe
 
     experiment = tiny()
-    trainer, state = time_to_accuracy.Trainer(experiment), experiment.create_state()
+    trainer, state = pytorch_recipe.Trainer(experiment), experiment.create_state()
     before = pytorch.Network(experiment.model, state.eval_variables).state_dict()
     for number in range(2):
         batch = shard_batch(experiment.mesh, experiment.train_loader[number])
@@ -130,16 +129,16 @@ def test_two_steps_in_pytorch_give_our_parameters_and_statistics():
             torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
             assert (value - before[name]).abs().max() > 1e-4, name
     with pytest.raises(UserError, match=r"data\.mixup"):
-        time_to_accuracy.Trainer(tiny(data__mixup=0.2))
+        pytorch_recipe.Trainer(tiny(data__mixup=0.2))
 
 
 def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
     torch = pytest.importorskip("torch")
-    from benchmarks import time_to_accuracy
+    from benchmarks.peers import pytorch_recipe
 
     torch.manual_seed(0)
     image = torch.arange(1, 21, dtype=torch.uint8).reshape(1, 4, 5, 1)
-    found = time_to_accuracy.augment(image.expand(400, 4, 5, 1), pixels=1, flip=True)[..., 0]
+    found = pytorch_recipe.augment(image.expand(400, 4, 5, 1), pixels=1, flip=True)[..., 0]
     padded = torch.nn.functional.pad(image[0, :, :, 0], (1, 1, 1, 1))
     windows = [padded[top : top + 4, left : left + 5] for top in range(3) for left in range(3)]
     plain = [sum(torch.equal(crop, window) for crop in found) for window in windows]

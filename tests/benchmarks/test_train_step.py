@@ -52,7 +52,7 @@ def test_the_small_form_reports_every_contestant_and_every_failure(tmp_path, mon
     monkeypatch.setattr(train_step, "CONTESTANTS", train_step.CONTESTANTS | broken)
     names = ("ours", "broken", "stock Flax", *(["PyTorch"] if HAS_TORCH else []))
     matches = [
-        (train_step.Problem("resnet18", 256), names),
+        (train_step.Problem("quickstart", 256), names),
         (train_step.Problem("resnet50", 1), names),
     ]
     monkeypatch.setitem(train_step.MATCHES, "gpu", matches)
