@@ -81,7 +81,7 @@ def play(
     workers: dict[str, Worker] = {}
 
     def begin(name: str) -> dict[str, Any]:
-        workers[name] = start(name, problem, min(START_LIMIT, deadline - time.monotonic()))
+        workers[name] = start(name, problem, min(START_LIMIT, max(0, deadline - time.monotonic())))
         return workers[name].ready
 
     def take_turn(name: str) -> float:
@@ -159,7 +159,7 @@ def row(match: dict[str, Any], name: str) -> pages.Row:
     return {
         "network": problem.network,
         "images": f"{problem.batch} of {problem.side}x{problem.side}x{problem.channels}",
-        "values": problem.dtype,
+        "dtype": problem.dtype,
         "contestant": name,
         "images/s": found,
         "ours / it": ratio(rounds, "ours", name) if name != "ours" else None,
