@@ -98,11 +98,7 @@ def finish(workdir: Path) -> tuple[list[np.ndarray], list[Any]]:
 
 
 def torment(kills: int, seed: int, folder: Path) -> tuple[Counter, int, list[str]]:
-    """Spends all kills.
-
-    Returns:
-      Counts by moment and signal; over how many runs they were spread; what was found wrong.
-    """
+    """Spends all kills; returns their counts, over how many runs they were spread, and the faults."""
     rng, counts, faults, runs = random.Random(seed), Counter(), [], 0
     arrays, log = finish(folder / "undisturbed")
     while counts.total() < kills:

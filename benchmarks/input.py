@@ -10,7 +10,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -116,12 +116,8 @@ def memory_row(shape: tuple[int, int, int], count: int, batch: int, rounds: int)
     loader = data.Loader(source, settings(), batch_size=batch, seed=0, train=True)
     first, middle = len(loader), len(loader) + len(loader) // 2
     kinds = {"batches": range(50), "first": [first], "middle": [middle]}
-
-    def make(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            loader[number]
-
-    turns = {kind: partial(seconds_of, partial(make, numbers)) for kind, numbers in kinds.items()}
+    made = {kind: partial(lambda n: [*map(loader.__getitem__, n)], n) for kind, n in kinds.items()}
+    turns = {kind: partial(seconds_of, make) for kind, make in made.items()}
     played, _ = alternate(turns, 4 * rounds)
     return {
         "images": f"{count:,} of {'x'.join(map(str, shape))}, batch {batch}",

@@ -40,9 +40,8 @@ def main(argv: list[str]) -> None:
         header = fashion_mnist.describe(experiment.config, sys.argv, variables, *sizes)
         header |= {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         versions = {"python": platform.python_version(), "torch": version("torch")}
-        log = fashion_mnist.Log(
-            header | {"cores": torch.get_num_threads(), "versions": versions}, []
-        )
+        header |= {"cores": torch.get_num_threads(), "versions": versions}
+        log = fashion_mnist.Log(header, [])
         for epoch in train(experiment):
             print(epoch, flush=True)
             log.epochs.append(epoch)

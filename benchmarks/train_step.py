@@ -94,9 +94,8 @@ def play(
 
     try:
         (ready,), errors = alternate({name: partial(begin, name) for name in names}, 1)
-        played, left = alternate(
-            {name: partial(take_turn, name) for name in ready}, rounds, deadline
-        )
+        turns = {name: partial(take_turn, name) for name in ready}
+        played, left = alternate(turns, rounds, deadline)
         (last,), late = alternate({name: partial(end, name) for name in ready.keys() - left}, 1)
     finally:
         for worker in workers.values():

@@ -31,7 +31,6 @@ class Network(nn.Module):
     def __init__(self, model: ResNet, variables: Mapping[str, Any]):
         super().__init__()
         refuse_others(SUPPORTED, lambda field: getattr(model, field), "model")
-        self._model = model
         with tempfile.TemporaryDirectory() as folder:
             save_torch(variables, Path(folder, "weights.pth"))
             state = torch.load(Path(folder, "weights.pth"))
@@ -39,29 +38,32 @@ class Network(nn.Module):
             is_moment = "running" in name or "num_batches" in name
             register = self.register_buffer if is_moment else self.register_parameter
             register(name.replace(".", "_"), value if is_moment else nn.Parameter(value))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        model = self._model
-        x = functional.relu(self._unit(x, "conv1", "bn1", 1 if model.stem == "small" else 2))
-        x = functional.max_pool2d(x, 3, 2, 1) if model.pool_after_stem == "max" else x
+        # Plain values: torch.compile cannot look into a Flax module.
+        self._stem_stride = 1 if model.stem == "small" else 2
+        self._has_pool, self._dropout = model.pool_after_stem == "max", model.dropout
+        self._rate, self._epsilon = 1 - model.norm_momentum, model.norm_epsilon
+        self._blocks: list[tuple[str, int, tuple[int, ...]]] = []
         for stage, size in enumerate(model.stage_sizes):
             for number in range(size):
-                x = self._block(x, f"layer{stage + 1}_{number}_", 2 if stage and not number else 1)
-        x = functional.dropout(x.mean((2, 3)), model.dropout, self.training)
-        return functional.linear(x, self.fc_weight, self.fc_bias)
+                stride = 2 if stage and not number else 1
+                strides = (stride, 1)
+                if model.block == "bottleneck":  # v1.5 strides in the 3x3
+                    strides = (stride, 1, 1) if model.version == "v1" else (1, stride, 1)
+                self._blocks.append((f"layer{stage + 1}_{number}_", stride, strides))
 
-    def _block(self, x: torch.Tensor, name: str, stride: int) -> torch.Tensor:
-        """A basic or bottleneck block of He et al. 2015; v1.5 strides in the 3x3."""
-        strides = (stride, 1)
-        if self._model.block == "bottleneck":
-            strides = (stride, 1, 1) if self._model.version == "v1" else (1, stride, 1)
-        y = x
-        for number, step in enumerate(strides, 1):
-            y = self._unit(y, f"{name}conv{number}", f"{name}bn{number}", step)
-            y = functional.relu(y, inplace=True) if number < len(strides) else y
-        if hasattr(self, f"{name}downsample_0_weight"):
-            x = self._unit(x, f"{name}downsample_0", f"{name}downsample_1", stride)
-        return functional.relu(y + x, inplace=True)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self._unit(x, "conv1", "bn1", self._stem_stride), inplace=True)
+        x = functional.max_pool2d(x, 3, 2, 1) if self._has_pool else x
+        for name, stride, strides in self._blocks:
+            y = x
+            for number, step in enumerate(strides, 1):
+                y = self._unit(y, f"{name}conv{number}", f"{name}bn{number}", step)
+                y = functional.relu(y, inplace=True) if number < len(strides) else y
+            if hasattr(self, f"{name}downsample_0_weight"):
+                x = self._unit(x, f"{name}downsample_0", f"{name}downsample_1", stride)
+            x = functional.relu(y + x, inplace=True)
+        x = functional.dropout(x.mean((2, 3)), self._dropout, self.training)
+        return functional.linear(x, self.fc_weight, self.fc_bias)
 
     def _unit(self, x: torch.Tensor, conv: str, norm: str, stride: int) -> torch.Tensor:
         """A convolution and BatchNorm."""
@@ -69,8 +71,7 @@ class Network(nn.Module):
         x = functional.conv2d(x, kernel, bias, stride, kernel.shape[2] // 2)
         names = ("running_mean", "running_var", "weight", "bias")
         fields = [getattr(self, f"{norm}_{name}") for name in names]
-        rate, epsilon = 1 - self._model.norm_momentum, self._model.norm_epsilon
-        return functional.batch_norm(x, *fields, self.training, rate, epsilon)
+        return functional.batch_norm(x, *fields, self.training, self._rate, self._epsilon)
 
 
 def refuse_others(supported: Mapping[str, tuple], value_of: Callable, where: str) -> None:
