@@ -42,8 +42,8 @@ def wait_for(moment: str, process: subprocess.Popen, workdir: Path, rng: random.
     if moment == "start and compile":
         time.sleep(rng.uniform(0, 4))
         return
-    for line in process.stdout:  # the table is printed once all is compiled
-        if line.startswith("workdir"):
+    for line in process.stdout:
+        if line.startswith("compiled"):
             break
     time.sleep(rng.uniform(0, 0.3))
     trained = epochs(workdir)
@@ -83,7 +83,7 @@ def kill_at(moment: str, number: signal.Signals, workdir: Path, rng: random.Rand
 def damaged(workdir: Path) -> list[str]:
     """Returns what is wrong with the committed checkpoints of a run."""
     found = [path for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
-    return [f"{path}: {fault}" for path in found if (fault := checksums.fault(path))]
+    return [f"{path}: {fault}" for path in found if (fault := checksums.find_damage(path))]
 
 
 def finish(workdir: Path) -> tuple[list[np.ndarray], list[Any]]:

@@ -7,15 +7,15 @@ The verb is `--mode`; training is the default. Any field of a recipe can be over
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 import resnet_jax
-from resnet_jax import commands
+from resnet_jax import commands, recipes
 from resnet_jax import config as recipe
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed import abort, launch
@@ -70,11 +70,12 @@ def parse(argv: list[str]) -> tuple[Verb, Arguments]:
         )
     for name, _ in given:
         _check_flag(name, values, mode)
-    # ml_collections would read "None" as text, and as an error where a field holds numbers.
-    emptied = {name for name, value in given if value == "None" and _may_be_empty(name)}
+    # ml_collections would read "None" as text, and as an error where a field holds numbers. Of a
+    # flag that is given twice the last counts, as for absl.
+    last = dict(given)
+    emptied = {name for name, value in last.items() if value == "None" and _may_be_empty(name)}
     try:
-        kept = [word for word in argv if word.lstrip("-").partition("=")[0] not in emptied]
-        left = values(kept)[1:]
+        left = values(_without_emptied(argv, emptied))[1:]
         config = values[_CONFIG].value if verb.takes_recipe else None
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
@@ -86,6 +87,7 @@ def parse(argv: list[str]) -> tuple[Verb, Arguments]:
         for name in emptied:
             recipe.set_field(config, name.removeprefix(f"{_CONFIG}."), None)
         recipe.validate(config)
+        _check_effects(config, last)
     taken = {name: values[name].value for name in values if name.partition(".")[0] != _CONFIG}
     return verb, Arguments(**taken, config=config, recipe_file=recipe_file)
 
@@ -160,6 +162,28 @@ def _check_flag(name: str, values: flags.FlagValues, mode: str) -> None:
     raise UserError(f"--{name} is not a flag; {nearest(name, values)}".rstrip("; "))
 
 
+def _without_emptied(argv: list[str], emptied: set[str]) -> list[str]:
+    """Returns a command line without the flags that are empty in the end, or were on the way."""
+    kept, skip = [], False
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = word.lstrip("-").partition("=")
+        is_flag = word.startswith("-")
+        value = value if equals else following
+        drop = is_flag and (name in emptied or (value == "None" and _may_be_empty(name)))
+        if not (drop or skip):
+            kept.append(word)
+        skip = drop and not equals
+    return kept
+
+
+def _check_effects(config: ConfigDict, given: Iterable[str]) -> None:
+    """Raises `UserError` for a field that was typed and does nothing."""
+    idle = recipe.without_effect(config)
+    for flag in given:
+        if why := idle.get(flag.removeprefix(f"{_CONFIG}.")):
+            raise UserError(f"--{flag} has no effect: {why}")
+
+
 def _may_be_empty(name: str) -> bool:
     section, _, field = name.partition(".")
     return section == _CONFIG and bool(field) and recipe.field_of(field).fault(None) is None
@@ -182,18 +206,20 @@ def _find_recipe_in(argv: list[str]) -> tuple[list[str], Path | None]:
 def find_recipe(path: str) -> Path:
     """Returns the file of a recipe, looked for here and among those that came with the package.
 
+    Args:
+      path: of the file, or the name of a recipe: "quickstart" for configs/quickstart.py.
+
     Raises:
       UserError: there is no such file.
     """
-    package = Path(recipe.__file__).parent
-    # A wheel carries the recipes inside the package, a checkout has them beside it.
-    bases = [base for base in (Path(), package, package.parent) if (base / "configs").is_dir()]
-    for candidate in (Path(path), *(base / path for base in bases)):
+    known = recipes.shipped()
+    for candidate in (Path(path), *(base / path for base in recipes.bases())):
         if candidate.is_file():
             return candidate
-    files = [file for base in bases[:1] for file in base.glob("configs/**/*.py")]
-    known = sorted(str(file.relative_to(bases[0])) for file in files)
-    raise UserError(f"--config={path}: no such file; there are {', '.join(known) or 'none here'}")
+    if path in known:
+        return known[path]
+    names = ", ".join(str(file) for file in known.values())
+    raise UserError(f"--config={path}: no such file; there are {names or 'none here'}")
 
 
 def _fault_of_recipe(error: Exception, recipe_file: Path | None) -> Exception:

@@ -1,7 +1,7 @@
 """The recipe: every field with its type and default, its validation, and its form on disk."""
 
 import json
-import typing
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -62,22 +62,46 @@ PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and 
 }
 
 
+# What people write who come from elsewhere, and what it is here.
+_SYNONYMS = dict.fromkeys(("lr", "learning_rate", "rate", "base_lr", "peak_lr"), "schedule.base_lr")
+
+
+class Section(ConfigDict):
+    """A recipe, or a section of it, whose fields take a number in whatever form it was computed.
+
+    A field keeps its type, also while it is None or where NumPy computed it, so that the command
+    line can override it.
+    """
+
+    _name, _table = "", types.MappingProxyType({})
+
+    @classmethod
+    def of(cls, name: str, table: Mapping[str, Field]) -> "Section":
+        """Returns the section `name` with every field of `table` at its default."""
+        section = cls()
+        for attribute, value in (("_name", name), ("_table", table)):
+            object.__setattr__(section, attribute, value)
+        for field_name, field in table.items():
+            kind = tuple if field.is_tuple else field.kind
+            section[field_name] = config_dict.FieldReference(field.default, field_type=kind)
+        return section
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        field = self._table.get(key)
+        if field is not None and not isinstance(value, config_dict.FieldReference):
+            value = field.plain(value)
+            if fault := field.type_fault(value):
+                name = f"{self._name}.{key}".lstrip(".")
+                raise UserError(f"config.{name} = {value!r}: {fault} ({field.help})")
+        super().__setitem__(key, value)
+
+
 def defaults() -> ConfigDict:
     """Returns every field at its default; a recipe starts from it and changes what it changes."""
-    config = _section(FIELDS)
+    config = Section.of("", FIELDS)
     for name, table in SECTIONS.items():
-        config[name] = _section(table)
+        config[name] = Section.of(name, table)
     return config.lock()
-
-
-def _section(table: Mapping[str, Field]) -> ConfigDict:
-    room = ConfigDict()
-    for name, field in table.items():
-        if field.default is None:
-            room[name] = config_dict.placeholder(typing.get_origin(field.kind) or field.kind)
-        else:
-            room[name] = field.default
-    return room
 
 
 def field_of(dotted: str) -> Field:
@@ -89,9 +113,9 @@ def field_of(dotted: str) -> Field:
     room, _, name = dotted.rpartition(".")
     table = FIELDS if not room else SECTIONS.get(room, {})
     if name not in table:
-        raise UserError(
-            f"config.{dotted} is not a field; {nearest(dotted, _all_names())}".rstrip("; ")
-        )
+        known = _SYNONYMS.get(name)
+        remedy = f"did you mean {known!r}?" if known else nearest(dotted, _all_names())
+        raise UserError(f"config.{dotted} is not a field; {remedy}".rstrip("; "))
     return table[name]
 
 
@@ -99,12 +123,8 @@ def _all_names() -> list[str]:
     return [*FIELDS, *(f"{room}.{name}" for room, table in SECTIONS.items() for name in table)]
 
 
-def validate(config: ConfigDict) -> None:
-    """Checks every field, and the fields against each other, before anything is allocated.
-
-    Raises:
-      UserError: names the dotted field, the value and the remedy.
-    """
+def check_fields(config: ConfigDict) -> None:
+    """Checks every field by itself; raises `UserError` as `validate` does."""
     flat = dict(flatten(config))
     for dotted in flat:
         field_of(dotted)
@@ -115,6 +135,15 @@ def validate(config: ConfigDict) -> None:
     fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
     for room, table in SECTIONS.items():
         fields.check(room, config[room], table)
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field, and the fields against each other, before anything is allocated.
+
+    Raises:
+      UserError: names the dotted field, the value and the remedy.
+    """
+    check_fields(config)
     schedule.check(config.schedule)
     data.check(config.data)
     if config.batch_size % config.accumulate_steps:
@@ -123,6 +152,29 @@ def validate(config: ConfigDict) -> None:
             f" {config.batch_size}"
         )
     build_model(config)
+
+
+def without_effect(config: ConfigDict) -> dict[str, str]:
+    """Returns dotted name -> why, for each field that has no effect beside the others."""
+    return {
+        name: why
+        for section, table in SECTIONS.items()
+        for name, why in fields.without_effect(section, config[section], table).items()
+    }
+
+
+def warnings(config: ConfigDict) -> list[str]:
+    """Returns a line for each field that is not at its default, though it has no effect."""
+    values = dict(flatten(config))
+    return [
+        f"config.{name} = {values[name]!r} has no effect: {why}"
+        for name, why in without_effect(config).items()
+        if values[name] != _as_on_disk(field_of(name).default)
+    ]
+
+
+def _as_on_disk(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def build_model(config: ConfigDict):
@@ -143,7 +195,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, ConfigDict | dict):
             yield from flatten(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, list(value) if isinstance(value, tuple) else value
+            yield prefix + name, _as_on_disk(value)
 
 
 def to_json(config: ConfigDict) -> str:
@@ -165,11 +217,9 @@ def from_json(text: str) -> ConfigDict:
 
 def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
     """Sets a field by its dotted name; a list becomes the tuple that the field holds."""
+    field_of(dotted)
     room, _, name = dotted.rpartition(".")
-    is_tuple = typing.get_origin(field_of(dotted).kind) is tuple
-    (config[room] if room else config)[name] = (
-        tuple(value) if is_tuple and value is not None else value
-    )
+    (config[room] if room else config)[name] = value
 
 
 def is_open(dotted: str, value: Any) -> bool:
@@ -179,8 +229,10 @@ def is_open(dotted: str, value: Any) -> bool:
     )
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Returns a clause for each field that keeps a run of recipe `old` from going on with `new`.
+def differences(old: ConfigDict, new: ConfigDict) -> list[tuple[str, str]]:
+    """Returns the fields that keep a run of recipe `old` from going on with `new`.
+
+    Each is its dotted name and a clause that says what it is and was.
 
     An open field of `new` stands for what the run has; `num_epochs` may grow; `accumulate_steps`
     may change, so that a run can move to devices of other memory.
@@ -192,5 +244,5 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
             continue
         if (name == "num_epochs" and value > before) or name == "accumulate_steps":
             continue
-        clauses.append(f"config.{name} is {value!r}, the run has {before!r}")
+        clauses.append((name, f"config.{name} is {value!r}, the run has {before!r}"))
     return clauses

@@ -220,7 +220,7 @@ class Experiment:
         sources = [loader.source for loader in loaders]
         flat = recipe.flatten(self.config)
         fields = {name: value for name, value in flat if name not in OWN_TO_A_PROCESS}
-        described = [(source.split, len(source), source.classes) for source in sources]
+        described = [(source.split, data.fingerprint(source)["digest"]) for source in sources]
         if others := differing(repr((fields, described))):
             raise UserError(
                 f"another recipe or other data than process 0 in process "

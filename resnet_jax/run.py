@@ -1,9 +1,10 @@
 """A run on disk: its recipe, its classes, its checkpoints."""
 
+import contextlib
 import dataclasses
-import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,16 +13,34 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
-from resnet_jax import data
-from resnet_jax.distributed.mesh import replicated
-from resnet_jax.environment import describe_start
+from resnet_jax.distributed.consensus import differing, lead_says
+from resnet_jax.distributed.lock import Lock, read_token
+from resnet_jax.distributed.mesh import is_lead, replicated
+from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
+from resnet_jax.run_files import check_data, data_changes, describe, read_classes, read_config
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 """Scheme of an address -> the package that reads and writes there for etils.epath."""
+_LOOK_SECONDS, _MOST_LOOKS = 1, 65
 
-_ENVIRONMENT = "environment.json"
+__all__ = [
+    "Description",
+    "agree_on_step",
+    "check_backend",
+    "check_data",
+    "check_same_checkpoint",
+    "data_changes",
+    "describe",
+    "hold",
+    "merge_with_saved",
+    "open_checkpoints",
+    "pick_step",
+    "read_classes",
+    "read_config",
+    "restore",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +71,48 @@ def open_checkpoints(workdir: epath.PathLike, config: ConfigDict, **options: Any
     )
 
 
+@contextlib.contextmanager
+def hold(
+    workdir: epath.PathLike, signals: Signals, say: Callable[[str], None]
+) -> Iterator[Callable[[], None]]:
+    """Keeps other runs out of a workdir; yields what checks that it is still this run's.
+
+    Process 0 holds the lock, and all check that they see it: they must share the workdir.
+
+    Args:
+      workdir: of the run; made if it is absent.
+      signals: of this process: a second start waits for one that is told to stop.
+      say: called with a line when the lock must be waited for.
+
+    Raises:
+      UserError: another run has the workdir, or a process of this one does not see it.
+    """
+    if not is_lead():
+        _check_same_workdir(workdir, "")
+        yield lambda: None
+        return
+    with Lock(workdir, say=say, is_stopping=lambda: signals.stop != 0) as lock:
+        signals.before_exit.append(lock.release)
+        try:
+            _check_same_workdir(workdir, lock.token)
+            yield lock.check
+        finally:
+            signals.before_exit.remove(lock.release)
+
+
+def _check_same_workdir(workdir: epath.PathLike, token: str) -> None:
+    # A network file system may show a new file to other machines only after a minute.
+    for _ in range(_MOST_LOOKS):
+        others = differing(token or read_token(workdir))
+        if not others:
+            return
+        time.sleep(_LOOK_SECONDS)
+    raise UserError(
+        f"--workdir={workdir}: process {', '.join(map(str, others))} does not see there what "
+        "process 0 writes: give all processes the same --workdir on a disk that they share"
+    )
+
+
 def check_backend(workdir: epath.PathLike) -> None:
     """Checks that this machine can reach the place of a run.
 
@@ -69,33 +130,15 @@ def check_backend(workdir: epath.PathLike) -> None:
         ) from error
 
 
-def read_config(workdir: epath.PathLike) -> ConfigDict:
-    """Reads the recipe that a run keeps.
-
-    Raises:
-      UserError: there is no run in `workdir`, or its config.json is damaged.
-    """
-    check_backend(workdir)
-    path = epath.Path(workdir) / "config.json"
-    if not path.exists():
-        raise UserError(
-            f"--workdir={workdir} holds no run (no config.json): train one, or name another"
-            " directory"
-        )
-    try:
-        return recipe.from_json(path.read_text())
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): restore it from a copy, or use another --workdir"
-        ) from error
-
-
-def merge_with_saved(config: ConfigDict, workdir: epath.PathLike) -> tuple[ConfigDict, list[str]]:
+def merge_with_saved(
+    config: ConfigDict, workdir: epath.PathLike, accepted: Sequence[str] = ()
+) -> tuple[ConfigDict, list[str]]:
     """Fits a recipe to the run that its workdir already has.
 
     Args:
       config: the recipe of the command.
       workdir: may hold a run with checkpoints, or nothing.
+      accepted: dotted names of fields that may differ from the run's.
 
     Returns:
       The recipe, its open fields filled from the run, and a line for each change that is worth
@@ -105,22 +148,23 @@ def merge_with_saved(config: ConfigDict, workdir: epath.PathLike) -> tuple[Confi
       UserError: the run was made by another recipe; the message lists the fields.
     """
     check_backend(workdir)
-    directory = epath.Path(workdir) / "checkpoints"
-    if not directory.exists() or not any(path.name.isdigit() for path in directory.iterdir()):
+    if not open_checkpoints(workdir, config).steps():
         return config, []
     old = read_config(workdir)
-    clauses = recipe.differences(old, config)
+    others = recipe.differences(old, config)
+    clauses = [clause for name, clause in others if name not in accepted]
     if clauses:
         raise UserError(
             f"--workdir={workdir} has a run of another recipe ({'; '.join(clauses)}): "
-            "use another --workdir, or the run's own values"
+            "use another --workdir, the run's own values, or go on with other ones by "
+            f"--accept_recipe_change={','.join(name for name, _ in others)}"
         )
     merged = recipe.from_json(recipe.to_json(old))
     for dotted, value in recipe.flatten(config):
         if not recipe.is_open(dotted, value):
             recipe.set_field(merged, dotted, value)
-    lines = []
-    if config.num_epochs != old.num_epochs:
+    lines = [f"going on with another recipe: {clause}" for _, clause in others]
+    if config.num_epochs > old.num_epochs:
         lines.append(
             f"num_epochs {old.num_epochs:g} -> {config.num_epochs:g}: the schedule is that of the"
             " new length from here"
@@ -131,67 +175,6 @@ def merge_with_saved(config: ConfigDict, workdir: epath.PathLike) -> tuple[Confi
             " its statistics are those of the new parts from here"
         )
     return merged, lines
-
-
-def check_data(workdir: epath.PathLike, source: data.Source) -> None:
-    """Checks that the training images are those that the run in a workdir began with, as far as it
-    has noted.
-
-    Raises:
-      UserError: they have other classes, or another number.
-    """
-    workdir = epath.Path(workdir)
-    listed = workdir / "classes.txt"
-    classes = listed.read_text().splitlines() if listed.exists() else list(source.classes)
-    images = (_starts(workdir) or [{}])[-1].get("train_images", len(source))
-    if classes != list(source.classes) or images != len(source):
-        raise UserError(
-            f"--workdir={workdir} was trained on {images} images of {len(classes)} classes"
-            f" ({_ends(classes)}), which are not the {len(source)} of {len(source.classes)}"
-            f" ({_ends(source.classes)}) of {source.name} {source.split}: give it the data that it"
-            " began with, or take another --workdir"
-        )
-
-
-def _starts(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Returns what each start of a run has noted, see `environment.describe_start`."""
-    path = workdir / _ENVIRONMENT
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def _ends(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]} .. {names[-1]}"
-
-
-def describe(workdir: epath.PathLike, config: ConfigDict, source: data.Source) -> None:
-    """Writes config.json and classes.txt, and an entry of this start into environment.json.
-
-    Args:
-      workdir: of the run.
-      config: the recipe in force.
-      source: the training images.
-
-    Raises:
-      UserError: the directory cannot be written to.
-    """
-    workdir = epath.Path(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        starts = [*_starts(workdir), describe_start(len(source))]
-        _replace(workdir / _ENVIRONMENT, json.dumps(starts, indent=2) + "\n")
-        _replace(workdir / "config.json", recipe.to_json(config))
-        _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in source.classes))
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be written to ({error.strerror}): name another"
-        ) from error
-
-
-def _replace(path: epath.Path, text: str) -> None:
-    """Writes a file whole or not at all, whenever the process is killed."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text)
-    new.replace(path)
 
 
 def pick_step(checkpoints: Checkpoints, which: str | int) -> int:
@@ -208,11 +191,37 @@ def pick_step(checkpoints: Checkpoints, which: str | int) -> int:
     if which == "best":
         best = checkpoints.best_step()
         return steps[-1] if best is None else best
-    if not str(which).isdigit() or int(which) not in steps:
+    if str(which) not in map(str, steps):
         raise UserError(
             f"--which={which}: must be best, last or one of {', '.join(map(str, steps))}"
         )
     return int(which)
+
+
+def agree_on_step(checkpoints: Checkpoints, which: str | int) -> int:
+    """Returns the step that process 0 picks, in every process; a barrier.
+
+    Raises:
+      UserError: there is none such, or another process does not see the same checkpoint.
+    """
+    step = lead_says(pick_step(checkpoints, which) if is_lead() else 0)
+    check_same_checkpoint(checkpoints, step)
+    return step
+
+
+def check_same_checkpoint(checkpoints: Checkpoints, step: int | None) -> None:
+    """Checks that all processes see what process 0 sees, before anything is read; a barrier.
+
+    Raises:
+      UserError: one sees another checkpoint of this step, or none.
+    """
+    seen = "" if step is None else checkpoints.checksums(step)
+    if others := differing(seen):
+        raise UserError(
+            f"{checkpoints.directory}: process {', '.join(map(str, others))} does not see the "
+            f"checkpoint of step {step} that process 0 sees: give all processes the same --workdir "
+            "on a disk that all of them share, and start them again"
+        )
 
 
 def restore(
@@ -234,19 +243,19 @@ def restore(
     config = read_config(workdir)
     checkpoints = open_checkpoints(workdir, config)
     step = pick_step(checkpoints, which)
-    fault = checkpoints.fault(step)
-    if fault is not None:
+    damage = checkpoints.find_damage(step)
+    if damage is not None:
         others = [str(other) for other in checkpoints.steps() if other != step]
         raise UserError(
-            f"checkpoint {step} of {workdir} is damaged ({fault}): try"
+            f"checkpoint {step} of {workdir} is damaged ({damage}): try"
             f" --which={'|'.join(others) or '...'}"
         )
     notes = checkpoints.notes(step)
+    classes = read_classes(workdir)
     sharding = (
         jax.sharding.SingleDeviceSharding(jax.devices()[0]) if mesh is None else replicated(mesh)
     )
     variables = checkpoints.restore_variables(step, sharding)
-    classes = tuple((epath.Path(workdir) / "classes.txt").read_text().splitlines())
     checkpoints.close()
     return (
         recipe.build_model(config),

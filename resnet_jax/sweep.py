@@ -2,9 +2,11 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -12,26 +14,34 @@ from resnet_jax import config as recipe
 from resnet_jax import run
 from resnet_jax.distributed.mesh import is_lead
 from resnet_jax.distributed.runtime import prepare_runtime
+from resnet_jax.distributed.signals import Interrupted, Signals
 from resnet_jax.errors import UserError
+from resnet_jax.files import write_atomically
+from resnet_jax.run_files import CONFIG, STARTS
+from resnet_jax.training.loop import NotFinite
 from resnet_jax.training.reporting.display import Display
 
 Assignment = tuple[tuple[str, Any], ...]
 
 
 def sweep(
-    config: ConfigDict, axes: Sequence[str], workdir: str, train: Callable[[ConfigDict, str], None]
+    config: ConfigDict, axes: Sequence[str], workdir: str, train: Callable[..., None]
 ) -> None:
     """Trains every combination in a directory of its own, skipping finished runs.
+
+    A run that fails is marked in the table, with the reason, and the others go on.
 
     Args:
       config: the recipe that they share.
       axes: one "field=value,value" a field, for example "seed=0,1,2".
       workdir: holds a directory for each run, named after its values, and `sweep.md`, the table.
-      train: trains a recipe in a workdir, or goes on with the run that is there.
+      train: (recipe, workdir, signals=) trains a recipe, or goes on with the run that is there.
 
     Raises:
-      UserError: an axis cannot be read, or one of the recipes is not valid; no run has started
-        then. `deterministic` is no axis: XLA reads its flags once a process.
+      UserError: an axis cannot be read, one of the recipes is not valid, or the directory is that
+        of a run: no run has started then. `deterministic` is no axis: XLA reads its flags once a
+        process. Or runs have failed.
+      Interrupted: a signal asked to stop.
     """
     prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
@@ -42,19 +52,67 @@ def sweep(
             "--sweep=deterministic: it holds for a whole process; run the command once with each"
             " value"
         )
-    for number, (assignment, variant) in enumerate(zip(assignments, configs, strict=True), 1):
-        display.say(f"run {number}/{len(configs)}: {_name(assignment)}")
-        train(variant, str(epath.Path(workdir) / _name(assignment)))
-    lines = table(
-        {
-            assignment: final_scores(epath.Path(workdir) / _name(assignment))
-            for assignment in assignments
-        }
-    )
-    if is_lead():
-        (epath.Path(workdir) / "sweep.md").write_text("\n".join(lines) + "\n")
+    _check_effects(assignments, configs)
+    _check_is_no_run(epath.Path(workdir))
+    results: dict[Assignment, dict[str, float] | str] = {}
+    with (
+        Signals(silent=not is_lead()) as signals,
+        run.hold(workdir, signals, display.say),
+    ):
+        for number, (assignment, variant) in enumerate(zip(assignments, configs, strict=True), 1):
+            display.say(f"run {number}/{len(configs)}: {_name(assignment)}")
+            results[assignment] = _result(
+                variant, epath.Path(workdir) / _name(assignment), train, signals
+            )
+            if isinstance(results[assignment], str):
+                display.say(f"run {number}/{len(configs)} failed: {results[assignment]}")
+            lines = table(results)
+            if is_lead():
+                write_atomically(epath.Path(workdir) / "sweep.md", "\n".join(lines) + "\n")
     for line in lines:
         display.say(line)
+    failed = [_name(assignment) for assignment in results if isinstance(results[assignment], str)]
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(results)} runs failed ({'; '.join(failed)}): the table says why"
+        )
+
+
+def _check_effects(assignments: Sequence[Assignment], configs: Sequence[ConfigDict]) -> None:
+    """Raises `UserError` for an axis that has no effect in any of the runs."""
+    idle = set.intersection(*(set(recipe.without_effect(variant)) for variant in configs))
+    for name, _ in assignments[0]:
+        if name in idle:
+            why = recipe.without_effect(configs[0])[name]
+            raise UserError(f"--sweep={name} has no effect: {why}")
+
+
+def _check_is_no_run(workdir: epath.Path) -> None:
+    for directory in (workdir, *workdir.parents):
+        # Other programs have a config.json too.
+        if (directory / CONFIG).exists() and (directory / STARTS).exists():
+            raise UserError(
+                f"--workdir={workdir}: {directory} is that of a run; give the sweep a directory of "
+                f"its own, for example --workdir={directory}_sweep"
+            )
+
+
+def _result(
+    config: ConfigDict, workdir: epath.Path, train: Callable[..., None], signals: Signals
+) -> dict[str, float] | str:
+    """Trains one run; returns its scores, or why it failed."""
+    try:
+        train(config, str(workdir), signals=signals)
+        return final_scores(workdir)
+    except Interrupted:
+        raise
+    except Exception as error:
+        # Other processes may not have failed: only what all of them have seen is no reason to stop.
+        if jax.process_count() > 1 and not isinstance(error, NotFinite):
+            raise
+        if not isinstance(error, UserError):
+            traceback.print_exception(error)
+        return " ".join(str(error).split()) or type(error).__name__
 
 
 def parse_axis(axis: str) -> list[tuple[str, Any]]:
@@ -101,19 +159,22 @@ def final_scores(workdir: epath.Path) -> dict[str, float]:
     return scores
 
 
-def table(scores: dict[Assignment, dict[str, float]]) -> list[str]:
-    """Returns a Markdown table: a row a run, then mean and sample standard deviation over the seeds
-    of each kind.
+def table(results: Mapping[Assignment, Mapping[str, float] | str]) -> list[str]:
+    """Returns a Markdown table of runs, and of their kinds: mean and sample deviation over seeds.
+
+    Args:
+      results: of each run its scores, or why it failed.
     """
-    rows = [
-        (_name(assignment), f"{s['top1']:.4f}", f"{s['loss']:.4f}")
-        for assignment, s in scores.items()
-    ]
-    groups: dict[Assignment, list[dict[str, float]]] = {}
-    for assignment, found in scores.items():
+    rows: list[tuple[str, str, str]] = []
+    kinds: dict[Assignment, list[Mapping[str, float]]] = {}
+    for assignment, result in results.items():
+        if isinstance(result, str):
+            rows.append((_name(assignment), "failed", result.replace("|", "\\|")))
+            continue
+        rows.append((_name(assignment), f"{result['top1']:.4f}", f"{result['loss']:.4f}"))
         kind = tuple(pair for pair in assignment if pair[0] != "seed")
-        groups.setdefault(kind, []).append(found)
-    for kind, members in groups.items():
+        kinds.setdefault(kind, []).append(result)
+    for kind, members in kinds.items():
         if len(members) > 1:
             summaries = [
                 _mean_and_deviation([member[name] for member in members])

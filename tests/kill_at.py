@@ -22,7 +22,11 @@ PLACES = {
     "compiling": (Signals, "patiently", lambda self, work: None),
     "step": (Reporter, "before_step", lambda self, number: number + 1),
     "evaluation": (Reporter, "evaluating", lambda self, progress, split: progress.step),
-    "checkpoint": (checksums, "seal", lambda directory: int(directory.name.partition(".")[0])),
+    "checkpoint": (
+        checksums,
+        "write_checksums",
+        lambda directory, leave_out: int(directory.name.partition(".")[0]),
+    ),
 }
 
 
@@ -31,12 +35,12 @@ def arm(point: str, names: str) -> None:
     owner, method, step_of = PLACES[name]
     original = getattr(owner, method)
 
-    def passed(*arguments):
-        if step_of(*arguments) == (int(step) if step else None):
+    def passed(*arguments, **keywords):
+        if step_of(*arguments, **keywords) == (int(step) if step else None):
             setattr(owner, method, original)
             for name in names.split("+"):
                 os.kill(os.getpid(), getattr(signal, name))
-        return original(*arguments)
+        return original(*arguments, **keywords)
 
     setattr(owner, method, passed)
 

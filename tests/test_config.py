@@ -1,6 +1,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resnet_jax import config as recipe
@@ -83,18 +84,18 @@ def test_a_run_goes_on_only_with_its_own_recipe():
     assert recipe.differences(old, new) == []
     new.num_epochs, new.seed, new.schedule.base_lr = 60.0, 1, 0.2
     assert sorted(recipe.differences(old, new)) == [
-        "config.num_epochs is 60.0, the run has 90.0",
-        "config.schedule.base_lr is 0.2, the run has 0.1",
-        "config.seed is 1, the run has 0",
+        ("num_epochs", "config.num_epochs is 60.0, the run has 90.0"),
+        ("schedule.base_lr", "config.schedule.base_lr is 0.2, the run has 0.1"),
+        ("seed", "config.seed is 1, the run has 0"),
     ]
 
 
 def test_accumulation_may_change_and_a_rate_that_stands_as_it_is_is_no_open_field():
     old, new = recipe.defaults(), recipe.defaults()
     new.accumulate_steps, new.schedule.base_batch_size = 4, None
-    assert recipe.differences(old, new) == [
-        "config.schedule.base_batch_size is None, the run has 0"
-    ]
+    assert dict(recipe.differences(old, new)) == {
+        "schedule.base_batch_size": "config.schedule.base_batch_size is None, the run has 0"
+    }
 
 
 def test_the_network_follows_the_precision():
@@ -110,3 +111,67 @@ def test_a_recipe_that_lacks_fields_is_told_where_to_start():
         del config.data.flip
     with pytest.raises(UserError, match=r"config.data.flip is missing: a recipe starts from"):
         recipe.validate(config)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "computed", "value"),
+    [
+        ("batch_size", 512 / 8, 64),
+        ("batch_size", np.int64(64), 64),
+        ("batch_size", np.float32(64), 64),
+        ("num_epochs", np.float64(2.5), 2.5),
+        ("num_epochs", np.int32(3), 3.0),
+        ("data.flip", np.bool_(True), True),
+        ("schedule.boundaries", np.array([30, 60.5]), (30.0, 60.5)),
+        ("schedule.boundaries", [np.float64(1)], (1.0,)),
+        ("model.stage_sizes", (2.0, np.int64(3)), (2, 3)),
+        ("checkpoint.every_minutes", np.float32(0.5), 0.5),
+    ],
+)
+def test_a_number_may_be_computed_in_any_form(dotted, computed, value):
+    config = recipe.defaults()
+    recipe.set_field(config, dotted, computed)
+    kept = dict(recipe.flatten(recipe.from_json(recipe.to_json(config))))[dotted]
+    section, _, name = dotted.rpartition(".")
+    there = getattr(getattr(config, section) if section else config, name)
+    assert there == value
+    assert type(there) is type(value)
+    assert kept == (list(value) if isinstance(value, tuple) else value)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value"),
+    [
+        ("batch_size", 64.5),
+        ("batch_size", "64"),
+        ("batch_size", True),
+        ("seed", np.array([1, 2])),
+        ("data.flip", 1),
+        ("schedule.boundaries", 30.0),
+        ("model.stage_sizes", (2, 2.5)),
+        ("model.name", 18),
+        ("loss", 5),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_field_where_it_is_set(dotted, value):
+    config = recipe.defaults()
+    section, _, name = dotted.rpartition(".")
+    with pytest.raises((UserError, TypeError)) as error:
+        setattr(config[section] if section else config, name, value)
+    assert f"{name}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_field_keeps_its_type_while_it_is_none():
+    config = recipe.defaults()
+    config.schedule.base_batch_size = None
+    config.num_epochs = np.float64(3)
+    assert config.schedule.get_type("base_batch_size") is int
+    assert config.get_type("num_epochs") is float
+    assert config.model.get_type("num_classes") is int
+
+
+@pytest.mark.parametrize("dotted", ["lr", "optimizer.lr", "optimizer.learning_rate"])
+def test_other_names_of_the_rate_suggest_ours(dotted):
+    with pytest.raises(UserError, match=r"did you mean 'schedule\.base_lr'\?"):
+        recipe.field_of(dotted)

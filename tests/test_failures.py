@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import fabricate
@@ -12,12 +13,13 @@ import pytest
 from running import tiny_recipe
 
 from resnet_jax import data, run
-from resnet_jax.commands.train import train
+from resnet_jax.commands.train import Accepted, train
 from resnet_jax.errors import UserError
 from resnet_jax.training import schedule
 from resnet_jax.training.checkpointing import checksums
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
-from resnet_jax.training.reporting import trace
+from resnet_jax.training.loop import NotFinite
+from resnet_jax.training.reporting import logbook, trace
 from resnet_jax.training.reporting.reporter import Reporter
 
 
@@ -33,16 +35,16 @@ def saved_steps(workdir):
 
 def fail_saves(monkeypatch, which):
     """Makes the saves whose numbers, from 1, `which` holds true for find a full disk."""
-    sealing, count = checksums.seal, 0
+    write, count = checksums.write_checksums, 0
 
-    def sometimes_full(directory):
+    def sometimes_full(directory, **keywords):
         nonlocal count
         count += 1
         if which(count):
             raise OSError(28, os.strerror(28))
-        sealing(directory)
+        write(directory, **keywords)
 
-    monkeypatch.setattr(checksums, "seal", sometimes_full)
+    monkeypatch.setattr(checksums, "write_checksums", sometimes_full)
 
 
 def test_training_survives_a_failed_save_says_so_and_saves_again(tmp_path, monkeypatch, capsys):
@@ -116,16 +118,59 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_keeps_the_last_
     monkeypatch.setattr(
         schedule, "make_schedule", lambda *_: lambda step: jnp.where(step < 25, 0.01, jnp.inf)
     )
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(NotFinite) as caught:
         train(settings(model__norm="none"), str(tmp_path))
     message = str(caught.value)
     assert message.startswith("loss or gradients are not finite at step 27 ")
-    assert "config.schedule.base_lr" in message
-    assert message.endswith("the last good checkpoint is 22")
+    assert "go on from checkpoint 22 with a lower rate" in message
+    assert "--config.schedule.base_lr=LOWER --accept_recipe_change=schedule.base_lr" in message
     assert saved_steps(tmp_path) == [11, 22]
     for step in (11, 22):
         variables = run.restore(tmp_path, str(step))[1]
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables["params"]))
+
+
+def test_a_run_that_diverged_goes_on_from_its_last_checkpoint_with_a_lower_rate(
+    tmp_path, monkeypatch, capsys
+):
+    """In the same workdir; the log keeps both parts, and the starts say what was changed."""
+    shared = {"model__norm": "none", "schedule__base_batch_size": None, "log_every_steps": 1}
+    high = settings(schedule__base_lr=0.01, **shared)
+    low = settings(schedule__base_lr=1e-4, **shared)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            schedule, "make_schedule", lambda *_: lambda step: jnp.where(step < 25, 0.01, jnp.inf)
+        )
+        with pytest.raises(NotFinite, match="go on from checkpoint 22"):
+            train(high, str(tmp_path))
+    with pytest.raises(UserError, match=r"--accept_recipe_change=schedule\.base_lr"):
+        train(low, str(tmp_path))
+    train(low, str(tmp_path), accepted=Accepted(("schedule.base_lr",)))
+    said = capsys.readouterr().out
+    assert "going on from step 22 " in said
+    assert "another recipe: config.schedule.base_lr is 0.0001, the run has 0.01" in said
+    rates = {record["step"]: record["lr"] for record in logbook.read(tmp_path) if "lr" in record}
+    assert list(rates) == list(range(1, 45))
+    assert [rates[22], rates[23]] == pytest.approx([0.01, 1e-4])
+    (change,) = json.loads((tmp_path / "environment.json").read_text())[-1]["changes"]
+    assert "config.schedule.base_lr is 0.0001" in change
+    assert run.read_config(tmp_path).schedule.base_lr == 1e-4
+    train(low, str(tmp_path))
+    assert "is finished after 44 steps" in capsys.readouterr().out
+
+
+def test_a_finished_run_says_its_best_and_not_its_last(tmp_path, capsys):
+    train(settings(schedule__base_lr=0.5), str(tmp_path))
+    best = min(
+        (record for record in logbook.read(tmp_path) if record["split"] == "test"),
+        key=lambda record: (-record["top1"], record["loss"], -record["step"]),
+    )
+    capsys.readouterr()
+    train(settings(schedule__base_lr=0.5), str(tmp_path))
+    said = capsys.readouterr().out
+    assert "is finished after 44 steps; nothing to do; best: top1" in said
+    assert f"best: top1 {best['top1']:.4f} top5 {best['top5']:.4f}" in said
+    assert f"at step {best['step']}" in said
 
 
 def test_minutes_between_checkpoints_add_some_between_epochs(tmp_path):
@@ -184,10 +229,13 @@ def test_images_that_are_not_square_stay_so_on_a_resume_and_in_evaluation(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("classes", "train_images"),
-    [("zero one two three four five six seven eight ten", 64), (None, 80)],
+    ("classes", "train_images", "words"),
+    [
+        ("zero one two three four five six seven eight ten", 64, "which are not the 10 (zero, one"),
+        (None, 80, "the training images (idx train) have changed since the run began: 64 images"),
+    ],
 )
-def test_a_resume_on_other_data_is_refused(tmp_path, classes, train_images):
+def test_a_resume_on_other_data_is_refused(tmp_path, classes, train_images, words):
     fabricate.idx_directory(tmp_path / "data", train=64, test=15)
     config = settings(data__name="idx", data__dir=str(tmp_path / "data"), num_epochs=1)
     train(config, str(tmp_path / "run"))
@@ -195,7 +243,7 @@ def test_a_resume_on_other_data_is_refused(tmp_path, classes, train_images):
     fabricate.idx_directory(tmp_path / "data", train=train_images, test=15)
     if classes:
         (tmp_path / "data" / "classes.txt").write_text(classes.replace(" ", "\n") + "\n")
-    with pytest.raises(UserError, match=f"which are not the {train_images} of 10 "):
+    with pytest.raises(UserError, match=re.escape(words)):
         train(config, str(tmp_path / "run"))
 
 

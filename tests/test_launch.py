@@ -2,8 +2,13 @@
 
 import json
 
+import fabricate
 import pytest
 from running import QUICK, devices, error_line, launch, run
+
+from resnet_jax import run as restoring
+from resnet_jax.commands.evaluate import Images, evaluate
+from resnet_jax.errors import UserError
 
 TINY = (
     "--config.model.width=4",
@@ -208,11 +213,56 @@ def test_restore_gives_the_network_that_was_scored(trained):
     assert len(description.classes) == 10
 
 
-def test_an_unknown_checkpoint_lists_those_that_exist(trained):
+@pytest.mark.parametrize("which", ["7", "²", "①", "22.0", "-1", "+22", "022", ""])
+def test_an_unknown_checkpoint_lists_those_that_exist(trained, which):
     workdir, _ = trained
-    assert "--which=7: must be best, last or one of 22, 44" in error_line(
-        "--mode=evaluate", f"--workdir={workdir}", "--which=7"
-    )
+    checkpoints = restoring.open_checkpoints(workdir, restoring.read_config(workdir))
+    with pytest.raises(UserError) as error:
+        restoring.pick_step(checkpoints, which)
+    assert f"--which={which}: must be best, last or one of 22, 44" in str(error.value)
+
+
+def test_evaluation_says_which_images_it_scored_and_scores_those_that_are_named(trained):
+    workdir, _ = trained
+    own = launch("--mode=evaluate", f"--workdir={workdir}").stdout.splitlines()
+    assert "scoring 355 images: digits test" in own[-2]
+    score = json.loads(own[-1])
+    assert (score["data"], score["split"], score["examples"]) == ("digits", "test", 355)
+    other = launch("--mode=evaluate", f"--workdir={workdir}", "--split=train[:100]").stdout
+    assert "not those that the run scored" in other.splitlines()[-2]
+    score = json.loads(other.splitlines()[-1])
+    assert (score["split"], score["examples"]) == ("train[:100]", 100)
+
+
+def test_another_data_set_of_the_same_classes_is_scored_and_one_of_others_refused(
+    trained, tmp_path
+):
+    workdir, _ = trained
+    fabricate.idx_directory(tmp_path, train=64, test=15)
+    flags = ("--mode=evaluate", f"--workdir={workdir}", f"--data_dir={tmp_path}")
+    score = json.loads(launch(*flags, "--data_name=idx").stdout.splitlines()[-1])
+    assert (score["examples"], score["data_dir"]) == (15, str(tmp_path))
+    idx = {"name": "idx", "directory": str(tmp_path)}
+    with pytest.raises(UserError, match=r"eval_split.*nope"):
+        evaluate(workdir, images=Images("nope", **idx))
+    with pytest.raises(UserError, match=r"data\.name = 'nmist'"):
+        evaluate(workdir, images=Images(name="nmist"))
+    (tmp_path / "classes.txt").write_text("".join(f"{n}\n" for n in "abcdefghij"))
+    with pytest.raises(UserError, match="trained on 10 classes that are not the 10"):
+        evaluate(workdir, images=Images(**idx))
+
+
+def test_images_that_have_changed_since_are_not_scored_in_silence(tmp_path):
+    fabricate.idx_directory(tmp_path / "data", train=64, test=15)
+    flags = ("--config.data.name=idx", f"--config.data.dir={tmp_path / 'data'}")
+    launch(QUICK, *TINY, *flags, f"--workdir={tmp_path / 'run'}")
+    fabricate.idx_directory(tmp_path / "data", train=64, test=20)
+    with pytest.raises(UserError, match=r"15 images became 20.*--accept_data_change"):
+        evaluate(tmp_path / "run")
+    flags = ("--mode=evaluate", f"--workdir={tmp_path / 'run'}", "--accept_data_change")
+    output = launch(*flags).stdout.splitlines()
+    assert "not those that the run scored: 15 images became 20" in output[-2]
+    assert json.loads(output[-1])["examples"] == 20
 
 
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):

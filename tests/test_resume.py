@@ -132,6 +132,7 @@ def test_before_the_first_step_a_signal_ends_the_run_at_once(tmp_path):
     assert done.returncode == 143
     assert done.stdout.splitlines()[-1] == "SIGTERM: stopping now"
     assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "lock.json").exists()
 
 
 def test_the_runtime_is_prepared_for_the_precision_that_the_run_has(tmp_path, monkeypatch):

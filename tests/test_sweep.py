@@ -2,6 +2,8 @@ import pytest
 from running import tiny_recipe
 
 from resnet_jax.commands.train import train
+from resnet_jax.distributed.lock import Lock
+from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
 from resnet_jax.sweep import assigned, final_scores, parse_axis, sweep, table
 
@@ -53,6 +55,65 @@ def test_every_combination_is_trained_once_and_a_second_call_trains_none(tmp_pat
     sweep(tiny(), ["seed=0,1"], str(tmp_path), train)
     assert capsys.readouterr().out.count("is finished") == 2
     assert (tmp_path / "sweep.md").read_text() == first
+
+
+def test_a_run_that_diverges_is_marked_and_the_others_go_on(tmp_path, capsys):
+    axes = ["schedule.base_lr=1e38,0.1", "seed=0,1"]
+    with pytest.raises(UserError, match=r"2 of 4 runs failed .*base_lr=1e\+38,seed=1"):
+        sweep(tiny(), axes, str(tmp_path), train)
+    lines = (tmp_path / "sweep.md").read_text().splitlines()
+    failed = [line for line in lines if line.startswith("| schedule.base_lr=1e+38")]
+    assert len(failed) == 2
+    assert all("| failed | loss or gradients are not finite at step" in line for line in failed)
+    assert any(line.startswith("| **schedule.base_lr=0.1**, 2 runs |") for line in lines)
+    assert (tmp_path / "schedule.base_lr=0.1,seed=1" / "checkpoints").is_dir()
+    assert "run 1/4 failed: loss" in capsys.readouterr().out
+
+
+def test_an_error_of_ours_in_one_run_is_marked_and_has_its_traceback(tmp_path, capsys):
+    def fail_once(config, workdir, **keywords):
+        if config.seed == 0:
+            raise ZeroDivisionError("division|by zero")
+        train(config, workdir, **keywords)
+
+    with pytest.raises(UserError, match=r"1 of 2 runs failed \(seed=0\)"):
+        sweep(tiny(), ["seed=0,1"], str(tmp_path), fail_once)
+    assert "| seed=0 | failed | division\\|by zero |" in (tmp_path / "sweep.md").read_text()
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_sweep_stops_at_a_signal_and_leaves_no_lock(tmp_path):
+    def interrupt(config, workdir, **keywords):
+        raise Interrupted(143)
+
+    with pytest.raises(Interrupted):
+        sweep(tiny(), ["seed=0,1"], str(tmp_path), interrupt)
+    assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_second_sweep_in_the_same_directory_is_refused(tmp_path):
+    with Lock(tmp_path), pytest.raises(UserError, match="in use by process"):
+        sweep(tiny(), ["seed=0,1"], str(tmp_path), train)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "inside", "inside/of/it"])
+def test_a_sweep_has_a_directory_of_its_own_and_none_inside_a_run(tmp_path, below):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "environment.json"):
+        (run / name).write_text("{}")
+    with pytest.raises(UserError, match=f"is that of a run; .* --workdir={run}_sweep"):
+        sweep(tiny(), ["seed=0,1"], str(run / below), train)
+
+
+def test_an_axis_without_effect_is_refused_and_one_with_an_effect_in_some_runs_is_not(tmp_path):
+    with pytest.raises(UserError, match=r"--sweep=optimizer\.b1 has no effect: it needs"):
+        sweep(tiny(), ["optimizer.b1=0.8,0.9"], str(tmp_path), train)
+    ran = []
+    axes = ["optimizer.name=sgd,adam", "optimizer.b1=0.8,0.9"]
+    with pytest.raises(UserError, match="4 of 4"):
+        sweep(tiny(), axes, str(tmp_path), lambda *_, signals: ran.append(1 / 0))
 
 
 def test_the_table_averages_over_the_seeds_of_each_kind():

@@ -59,12 +59,16 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         shard_batch(experiment.mesh, loader[0])
         for loader in (experiment.train_loader, experiment.eval_loader)
     )
-    train_step, train_compile = _compile(experiment.train_step, state, train_batch)
-    eval_step, eval_compile = _compile(experiment.eval_step, state.eval_variables, eval_batch)
-    inference = time_steps(lambda: eval_step(state.eval_variables, eval_batch), seconds)
+    with display.waiting("compiling"):
+        train_step, train_compile = _compile(experiment.train_step, state, train_batch)
+        eval_step, eval_compile = _compile(experiment.eval_step, state.eval_variables, eval_batch)
+    with display.waiting(f"timing inference for {seconds:g} s"):
+        inference = time_steps(lambda: eval_step(state.eval_variables, eval_batch), seconds)
     stepper = Stepper(train_step, state)
-    training = time_steps(functools.partial(stepper, train_batch), seconds)
-    loop, data_wait = _time_loop(experiment, stepper, training.median, seconds)
+    with display.waiting(f"timing training on one batch for {seconds:g} s"):
+        training = time_steps(functools.partial(stepper, train_batch), seconds)
+    with display.waiting(f"timing training with its data for {seconds:g} s"):
+        loop, data_wait = _time_loop(experiment, stepper, training.median, seconds)
     batch, images = config.batch_size, experiment.eval_loader.batch_size
     record = {
         "device": describe_devices(),
@@ -86,7 +90,9 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         "peak_memory_gib": _peak_memory(train_step),
         **_ceilings(batch / training.median / experiment.mesh.size, experiment),
     }
-    display.table(_rows(record))
+    rows = _rows(record)
+    for name, value in rows.items():
+        display.row(name, value, max(map(len, rows)))
     display.say(json.dumps(record))
 
 

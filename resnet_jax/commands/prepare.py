@@ -10,6 +10,7 @@ from tqdm import tqdm
 from resnet_jax import data
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.data.prepare import prepare as pack
+from resnet_jax.distributed.lock import Lock
 from resnet_jax.errors import UserError
 
 
@@ -65,15 +66,15 @@ def prepare(
       eval_fraction: as `config.data.eval_fraction`.
 
     Raises:
-      UserError: a value is out of range, a split is named twice, the source cannot be read, or the
-        disk is full.
+      UserError: a value is out of range, a split is named twice, the source cannot be read, another
+        process writes to the same directory, or the disk is full.
     """
     _check(name, data_dir, output_dir, short_side, quality, shard_examples, num_threads)
     if fault := data.FIELDS["eval_fraction"].fault(eval_fraction):
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
     sources = _sources(name, data_dir, eval_fraction, splits)
     total = sum(map(len, sources.values()))
-    with tqdm(total=total, unit=" images", smoothing=0) as bar:
+    with Lock(output_dir), tqdm(total=total, unit=" images", smoothing=0) as bar:
         counts = pack(
             sources,
             pathlib.Path(output_dir),

@@ -12,7 +12,7 @@ from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
-from resnet_jax.models import create_model
+from resnet_jax.models import create_model, zoo
 from resnet_jax.models.analysis.summary import Summary, format_summary
 from resnet_jax.models.analysis.summary import summarize as count
 from resnet_jax.models.zoo import Variant, get_variant
@@ -68,12 +68,15 @@ def summarize(
         network = experiment.model
     summary = count(network, tuple(size), channels)
     height, width = size
+    described = name if config is None else zoo.describe(config.model)
     title = (
-        f"{name}, {height}x{width}x{channels} images, {network.num_classes} classes,"
+        f"{described}, {height}x{width}x{channels} images, {network.num_classes} classes,"
         f" {network.dtype.name}"
     )
     print(format_summary(summary, title))
-    print(_beside_reference(variant, summary, tuple(size)))
+    # Counts of the network of that name say nothing of one with other fields.
+    if described == name:
+        print(_beside_reference(variant, summary, tuple(size)))
     if said:
         print(said)
 

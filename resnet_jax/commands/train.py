@@ -1,25 +1,24 @@
 """`--mode=train`: say what a recipe is, train it, or go on with the run that is there."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from resnet_jax import data, run
+from resnet_jax import config as recipe
+from resnet_jax import data, introduction, run
 from resnet_jax.commands import Arguments, Verb
-from resnet_jax.data.splits import overlap
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
 from resnet_jax.distributed.requests import Requests
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
-from resnet_jax.models.analysis.summary import summarize
 from resnet_jax.sweep import sweep
-from resnet_jax.training import memory, schedule
+from resnet_jax.training import memory
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints, Notes
 from resnet_jax.training.loop import EvaluatingSide, Loop, TrainingSide
 from resnet_jax.training.progress import Progress
@@ -27,6 +26,7 @@ from resnet_jax.training.reporting import trace
 from resnet_jax.training.reporting.display import Display
 from resnet_jax.training.reporting.goodput import Goodput
 from resnet_jax.training.reporting.logbook import Logbook
+from resnet_jax.training.reporting.outlook import Outlook
 from resnet_jax.training.reporting.reporter import Reporter
 from resnet_jax.training.state import TrainState
 
@@ -47,88 +47,138 @@ def define_flags(values: flags.FlagValues) -> None:
         "start:stop, steps to record a trace of in the workdir's profile/",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "accept_recipe_change",
+        [],
+        "fields in which the recipe may differ from that of the run, for example schedule.base_lr",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "accept_data_change",
+        False,
+        "go on though the images have changed since the run began",
+        flag_values=values,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Accepted:
+    """What a run may go on with although it began otherwise.
+
+    Attributes:
+      fields: dotted names of fields of the recipe.
+      data: whether the images may be others.
+    """
+
+    fields: tuple[str, ...] = ()
+    data: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The compiled steps, the shapes of what the training step takes, and the compiling seconds."""
+    """The compiled steps, and the shapes of what the training step takes."""
 
     train_step: Any
     eval_step: Any
     shapes: Any
-    seconds: float
 
 
-def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> None:
+def train(
+    config: ConfigDict,
+    workdir: str,
+    *,
+    profile: range = range(0),
+    accepted: Accepted = Accepted(),
+    signals: Signals | None = None,
+) -> None:
     """Trains a recipe in a workdir, or goes on with the run that is there.
 
     Args:
       config: a validated recipe.
       workdir: where the run is kept.
       profile: steps to record a trace of.
+      accepted: what may be otherwise than the run began.
+      signals: those that are listened for already, of a run that is one of several.
 
     Raises:
       UserError: something that the user can fix.
       Interrupted: a signal asked to stop, and the run is saved.
     """
     goodput = Goodput()
-    config, changes = run.merge_with_saved(config, workdir)
-    prepare_runtime(config.precision, config.deterministic)
+    merged, _ = run.merge_with_saved(config, workdir, accepted.fields)
+    prepare_runtime(merged.precision, merged.deterministic)
     display = Display(silent=not is_lead())
-    with Signals(silent=not is_lead()) as signals:
+    display.row("devices", describe_devices())
+    entered = contextlib.nullcontext(signals) if signals else Signals(silent=not is_lead())
+    with entered as signals, run.hold(workdir, signals, display.say) as check_owner:
+        signals.nothing_to_lose = True
+        # Another run may have been waited for, and have written its recipe by now.
+        config, changes = run.merge_with_saved(config, workdir, accepted.fields)
         experiment = Experiment.for_training(config, display.warn)
-        checkpoints = run.open_checkpoints(workdir, experiment.config, say=display.say)
+        checkpoints = run.open_checkpoints(
+            workdir, experiment.config, say=display.say, check_owner=check_owner
+        )
         notes = _newest_notes(checkpoints)
         if notes and notes.scores and notes.step == experiment.plan.total_steps:
-            scores = _say_scores(notes.scores)
-            display.say(f"{workdir} is finished: {notes.step} steps, {scores}; nothing to do")
+            best = _say_best(checkpoints)
+            display.say(f"{workdir} is finished after {notes.step} steps; nothing to do; {best}")
             checkpoints.close()
             return
-        state = _begin(workdir, experiment, checkpoints, notes)
-        with goodput.spent("compiling"):
-            programs = _compile(experiment, state, signals)
-        display.table(_introduction(experiment, programs, workdir))
-        for line in [*changes, *_warnings(experiment), *_resumption(experiment, notes)]:
+        for row in introduction.rows(experiment, workdir):
+            display.row(*row)
+        changes += _check_data(workdir, experiment, notes, accepted)
+        for line in [*changes, *introduction.warnings(experiment), *_resumption(experiment, notes)]:
             display.say(line)
-        logbook = _open_logbook(workdir, notes, display)
-        requests = Requests(signals, experiment.mesh, experiment.config.checkpoint.every_minutes)
-        recorder = trace.Trace(workdir, profile, silent=not is_lead())
-        reporter = Reporter(
-            experiment.plan, display, logbook, goodput, recorder, _diagnose(experiment)
-        )
-        loop = _make_loop(experiment, programs, checkpoints, reporter, requests)
+        state = _begin(workdir, experiment, checkpoints, notes, changes, display)
+        with goodput.spent("compiling"):
+            programs = _compile(experiment, state, signals, display)
+        reporter = _make_reporter(experiment, workdir, notes, display, goodput, profile)
+        loop = _make_loop(experiment, programs, checkpoints, reporter, signals)
         try:
             with memory.explaining(lambda: _out_of_memory(experiment, programs.shapes)):
                 loop.run(state, Progress.from_notes(notes) if notes else Progress())
-            best = checkpoints.notes(checkpoints.best_step())
-            scores = _say_scores(best.scores)
-            display.say(f"best: {scores} at step {best.step}; the run is in {workdir}")
+            display.say(f"{_say_best(checkpoints)}; the run is in {workdir}")
         finally:
             display.stop()
-            for opened in (checkpoints, logbook, experiment.train_loader, experiment.eval_loader):
+            for opened in (checkpoints, reporter, experiment.train_loader, experiment.eval_loader):
                 opened.close()
             display.say(goodput.line())
 
 
 def _newest_notes(checkpoints: Checkpoints) -> Notes | None:
     step = checkpoints.newest_intact()
+    run.check_same_checkpoint(checkpoints, step)
     return None if step is None else checkpoints.notes(step)
 
 
+def _check_data(
+    workdir: str, experiment: Experiment, notes: Notes | None, accepted: Accepted
+) -> list[str]:
+    if notes is None:
+        return []
+    sources = experiment.train_loader.source, experiment.eval_loader.source
+    return run.check_data(workdir, *sources, accept_change=accepted.data)
+
+
 def _begin(
-    workdir: str, experiment: Experiment, checkpoints: Checkpoints, notes: Notes | None
+    workdir: str,
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    notes: Notes | None,
+    changes: list[str],
+    display: Display,
 ) -> TrainState:
     """Writes down what the run is, and returns its state: the checkpoint's, else a fresh one."""
-    source = experiment.train_loader.source
-    if notes:
-        run.check_data(workdir, source)
     if is_lead():
-        run.describe(workdir, experiment.config, source)
+        sources = experiment.train_loader.source, experiment.eval_loader.source
+        run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
     state = experiment.create_state()
     return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state
 
 
-def _compile(experiment: Experiment, state: TrainState, signals: Signals) -> Programs:
+def _compile(
+    experiment: Experiment, state: TrainState, signals: Signals, display: Display
+) -> Programs:
     """Compiles both steps, so that a step that does not fit is told before the first is taken."""
     train_batch, eval_batch = (
         shard_batch(experiment.mesh, loader[0])
@@ -143,17 +193,28 @@ def _compile(experiment: Experiment, state: TrainState, signals: Signals) -> Pro
     def compile_eval_step() -> Any:
         return experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
 
-    with memory.explaining(lambda: _out_of_memory(experiment, shapes)):
+    with (
+        display.waiting("compiling"),
+        memory.explaining(lambda: _out_of_memory(experiment, shapes)),
+    ):
         train_step = signals.patiently(compile_train_step)
     limit = memory.device_gib()
     if limit is not None and memory.needed_gib(train_step) > limit:
         raise _out_of_memory(experiment, shapes)
     images = experiment.eval_loader.batch_size
-    with memory.explaining(
-        lambda: memory.evaluation_out_of_memory("config.eval_batch_size", images)
+    with (
+        display.waiting("compiling the evaluation"),
+        memory.explaining(
+            lambda: memory.evaluation_out_of_memory("config.eval_batch_size", images)
+        ),
     ):
         eval_step = signals.patiently(compile_eval_step)
-    return Programs(train_step, eval_step, shapes, time.monotonic() - began)
+    display.row(
+        "compiled",
+        f"in {time.monotonic() - began:.1f} s; a step takes "
+        f"{memory.needed_gib(train_step):.2f} GiB a device",
+    )
+    return Programs(train_step, eval_step, shapes)
 
 
 def _out_of_memory(experiment: Experiment, shapes: Any) -> UserError:
@@ -171,7 +232,7 @@ def _make_loop(
     programs: Programs,
     checkpoints: Checkpoints,
     reporter: Reporter,
-    requests: Requests,
+    signals: Signals,
 ) -> Loop:
     train_loader, eval_loader = experiment.train_loader, experiment.eval_loader
     return Loop(
@@ -186,38 +247,35 @@ def _make_loop(
         ),
         checkpoints,
         reporter,
-        requests,
+        Requests(signals, experiment.mesh, experiment.config.checkpoint.every_minutes),
     )
 
 
-def _open_logbook(workdir: str, notes: Notes | None, display: Display) -> Logbook:
-    """Opens the log where a run begins, or goes on from what was noted beside its state."""
-    return Logbook(
+def _make_reporter(
+    experiment: Experiment,
+    workdir: str,
+    notes: Notes | None,
+    display: Display,
+    goodput: Goodput,
+    profile: range,
+) -> Reporter:
+    logbook = Logbook(
         workdir,
         step=notes.step if notes else 0,
         scored=bool(notes and notes.scores),
         silent=not is_lead(),
         say=display.say,
     )
-
-
-def _diagnose(experiment: Experiment) -> Callable[[data.Prefetcher, int, float], str | None]:
     source = experiment.train_loader.source
-    return lambda batches, images, seconds: data.diagnosis(batches, source, images, seconds)
-
-
-def _warnings(experiment: Experiment) -> list[str]:
-    """Returns a line for everything in the recipe that is allowed and seldom meant."""
-    trained, source = experiment.train_loader.source.split, experiment.eval_loader.source
-    lines = schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
-    if overlap(trained, source.split):
-        lines.append(
-            f"{source.split} is scored and {trained} trained on: the scores say nothing of other "
-            "images"
-        )
-    if lacking := source.lacking_classes():
-        lines.append(f"{source.split} is scored and has no image of {lacking} of the classes")
-    return lines
+    return Reporter(
+        experiment.plan,
+        display,
+        logbook,
+        goodput,
+        trace.Trace(workdir, profile, silent=not is_lead()),
+        lambda batches, images, seconds: data.diagnosis(batches, source, images, seconds),
+        Outlook(experiment.plan.steps_per_epoch, introduction.advice(experiment)),
+    )
 
 
 def _resumption(experiment: Experiment, notes: Notes | None) -> list[str]:
@@ -226,49 +284,31 @@ def _resumption(experiment: Experiment, notes: Notes | None) -> list[str]:
     return [f"going on from step {notes.step} (epoch {experiment.plan.epoch(notes.step):g})"]
 
 
-def _introduction(experiment: Experiment, programs: Programs, workdir: str) -> dict[str, str]:
-    """Returns what a person should know before the loop begins, name by name."""
-    config, plan = experiment.config, experiment.plan
-    train_source, eval_source = experiment.train_loader.source, experiment.eval_loader.source
-    height, width, channels = experiment.train_loader.image_shape
-    summary = summarize(experiment.model, (height, width), channels)
-    shape = config.schedule.name
-    if shape == "step":
-        drops = ", ".join(f"{boundary:g}" for boundary in config.schedule.boundaries)
-        shape = f"× {config.schedule.factor:g} at epochs {drops}"
-    warmup = config.schedule.warmup_epochs
-    parts = config.accumulate_steps
-    return {
-        "devices": describe_devices(),
-        "model": f"{config.model.name}, {summary.params:,} parameters, "
-        f"{summary.macs / 1e6:,.1f} M multiply-adds, {config.precision}",
-        "data": f"{train_source.name}, {len(train_source):,} {train_source.split} and "
-        f"{len(eval_source):,} {eval_source.split} images of {height}×{width}×{channels}, "
-        f"{len(train_source.classes)} classes",
-        "schedule": f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps; "
-        f"{config.optimizer.name}, peak rate {experiment.peak_rate:g}, {shape}"
-        + (f", {warmup:g} epochs of warm-up" if warmup else ""),
-        "batch": f"{config.batch_size} images, {config.batch_size // experiment.mesh.size} a device"
-        + (f" in {parts} parts" if parts > 1 else ""),
-        "compiled": f"in {programs.seconds:.1f} s; a step takes "
-        f"{memory.needed_gib(programs.train_step):.2f} GiB a device",
-        "workdir": str(workdir),
-    }
-
-
-def _say_scores(scores: Mapping[str, float]) -> str:
-    return f"top1 {scores['top1']:.4f} top5 {scores['top5']:.4f} loss {scores['loss']:.4f}"
+def _say_best(checkpoints: Checkpoints) -> str:
+    best = checkpoints.notes(checkpoints.best_step())
+    top1, top5, loss = (best.scores[name] for name in ("top1", "top5", "loss"))
+    return f"best: top1 {top1:.4f} top5 {top5:.4f} loss {loss:.4f} at step {best.step}"
 
 
 def main(arguments: Arguments) -> None:
-    config, workdir = arguments.recipe(), arguments.workdir_of_recipe()
-    if arguments.sweep and arguments.profile:
-        raise UserError("--profile records one run: leave out --sweep")
-    if arguments.sweep:
-        sweep(config, arguments.sweep, workdir, train)
-    else:
+    config = arguments.recipe()
+    if not arguments.sweep:
+        accepted = Accepted(tuple(arguments.accept_recipe_change), arguments.accept_data_change)
+        for field in accepted.fields:
+            recipe.field_of(field)
         profile = trace.parse(arguments.profile) if arguments.profile else range(0)
-        train(config, workdir, profile=profile)
+        train(config, arguments.workdir_of_recipe(), profile=profile, accepted=accepted)
+        return
+    for flag in ("profile", "accept_recipe_change", "accept_data_change"):
+        if getattr(arguments, flag):
+            raise UserError(f"--{flag} is for one run: leave it out, or leave out --sweep")
+    # A directory of its own: a run's holds that run alone.
+    sweep(
+        config,
+        arguments.sweep,
+        arguments.workdir or f"{arguments.workdir_of_recipe()}_sweep",
+        train,
+    )
 
 
 VERB = Verb("trains a recipe, or goes on with its run", main, define_flags, takes_recipe=True)

@@ -1,5 +1,6 @@
 """From files to the batches that a step takes: source -> decode -> loader -> feed -> augment."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,10 @@ __all__ = [
 ]
 
 
+# Listing a large tree takes minutes, and a start asks more than once.
+_FINGERPRINTS: weakref.WeakKeyDictionary[Source, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
 def fingerprint(source: Source) -> dict[str, Any]:
     """Returns what a split consists of, as data for JSON: one digest over names, labels and order
     (sizes too up to 50,000 files; of shards their lengths and sizes; of images in memory their
@@ -41,7 +46,9 @@ def fingerprint(source: Source) -> dict[str, Any]:
     Raises:
       UserError: a file of it is gone.
     """
-    return source.fingerprint()
+    if source not in _FINGERPRINTS:
+        _FINGERPRINTS[source] = source.fingerprint()
+    return _FINGERPRINTS[source]
 
 
 def describe_changes(old: Mapping[str, Any], source: Source) -> list[str]:
@@ -57,7 +64,7 @@ def describe_changes(old: Mapping[str, Any], source: Source) -> list[str]:
     Raises:
       UserError: a file of it is gone.
     """
-    return differences(old, source.fingerprint())
+    return differences(old, fingerprint(source))
 
 
 def open_source(

@@ -7,8 +7,11 @@ from resnet_jax.data import splits
 from resnet_jax.data.sources import holdout, table
 from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
-from resnet_jax.fields import Field
+from resnet_jax.fields import Field, Needs
 
+_CROP = (Needs("random_resized_crop", (True, None)),)
+_ERASING = (Needs("random_erasing"),)
+_SYNTHETIC = (Needs("name", ("synthetic",)),)
 FIELDS = {
     "name": Field(
         "digits", "one of this package's own sources, or a TFDS image-classification data set"
@@ -40,10 +43,15 @@ FIELDS = {
         "what eval_fraction chooses files by; None: content under 2 GB, else class and name",
         str,
         choices=holdout.RULES,
+        needs=(Needs("eval_fraction"),),
     ),
     "on_error": Field("stop", "what a corrupt image does to the run", choices=("stop", "skip")),
     "max_skipped": Field(
-        0.01, "share of a split that on_error 'skip' may leave out", at_least=0, below=1
+        0.01,
+        "share of a split that on_error 'skip' may leave out",
+        at_least=0,
+        below=1,
+        needs=(Needs("on_error", ("skip",)),),
     ),
     "mean": Field(
         None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...]
@@ -60,6 +68,7 @@ FIELDS = {
         tuple[float, ...],
         above=0,
         at_most=1,
+        needs=_CROP,
     ),
     "crop_ratio": Field(
         (3 / 4, 4 / 3),
@@ -67,6 +76,7 @@ FIELDS = {
         tuple[float, ...],
         above=0,
         at_most=100,
+        needs=_CROP,
     ),
     "flip": Field(
         None, "mirror half of the images; None: on for encoded files, off for others", bool
@@ -76,28 +86,59 @@ FIELDS = {
     ),
     "random_erasing": Field(0.0, "probability of erasing a rectangle", at_least=0, at_most=1),
     "erasing_scale": Field(
-        (0.02, 1 / 3), "share of the area that is erased", tuple[float, ...], above=0, at_most=1
+        (0.02, 1 / 3),
+        "share of the area that is erased",
+        tuple[float, ...],
+        above=0,
+        at_most=1,
+        needs=_ERASING,
     ),
     "erasing_ratio": Field(
-        (0.3, 10 / 3), "height over width of the rectangle", tuple[float, ...], above=0, at_most=100
+        (0.3, 10 / 3),
+        "height over width of the rectangle",
+        tuple[float, ...],
+        above=0,
+        at_most=100,
+        needs=_ERASING,
     ),
     "erasing_fill": Field(
-        "zero", "what an erased pixel becomes, after normalising", choices=("zero", "noise")
+        "zero",
+        "what an erased pixel becomes, after normalising",
+        choices=("zero", "noise"),
+        needs=_ERASING,
     ),
     "mixup": Field(0.0, "alpha of mixup's Beta distribution; 0: off", at_least=0, at_most=100),
     "cutmix": Field(0.0, "alpha of CutMix's Beta distribution; 0: off", at_least=0, at_most=100),
     "mix_probability": Field(
-        1.0, "share of images that mixup or CutMix touches", at_least=0, at_most=1
+        1.0,
+        "share of images that mixup or CutMix touches",
+        at_least=0,
+        at_most=1,
+        needs=(Needs("mixup"), Needs("cutmix")),
     ),
-    "cutmix_share": Field(0.5, "with both on: how often CutMix is the one", at_least=0, at_most=1),
+    "cutmix_share": Field(
+        0.5,
+        "with both on: how often CutMix is the one",
+        at_least=0,
+        at_most=1,
+        needs=(Needs("cutmix"),),
+    ),
     "num_threads": Field(
         None, "threads that decode; None: one a core", int, at_least=1, at_most=1024
     ),
     "prefetch": Field(2, "batches made ahead", at_least=1, at_most=64),
-    "synthetic_train": Field(1_281_167, "training images of the synthetic source", at_least=1),
-    "synthetic_eval": Field(50_000, "evaluation images of the synthetic source", at_least=1),
+    "synthetic_train": Field(
+        1_281_167, "training images of the synthetic source", at_least=1, needs=_SYNTHETIC
+    ),
+    "synthetic_eval": Field(
+        50_000, "evaluation images of the synthetic source", at_least=1, needs=_SYNTHETIC
+    ),
     "synthetic_classes": Field(
-        1000, "classes of the synthetic source", at_least=2, at_most=1_000_000
+        1000,
+        "classes of the synthetic source",
+        at_least=2,
+        at_most=1_000_000,
+        needs=_SYNTHETIC,
     ),
 }
 

@@ -33,11 +33,13 @@ class Signals:
     Attributes:
       stop: the exit status asked for, or 0.
       nothing_to_lose: whether stopping now would lose no step.
+      before_exit: what is called before a signal ends the process at once.
     """
 
     def __init__(self, silent: bool = False):
         self.stop = 0
         self.nothing_to_lose = True
+        self.before_exit: list[Callable[[], None]] = []
         self._silent = silent
         self._before: dict[int, object] = {}
         self._waiting = ThreadPoolExecutor(1, thread_name_prefix="waiting")
@@ -56,6 +58,8 @@ class Signals:
         name = signal.Signals(number).name
         if self.nothing_to_lose or (self.stop and number == signal.SIGINT):
             self._say(f"{name}: stopping now")
+            for call in self.before_exit:
+                call()
             os._exit(EXIT_STATUS[number])
         if not self.stop:
             self.stop = EXIT_STATUS[number]

@@ -51,3 +51,23 @@ def create_model(name: str, /, **fields: Any) -> ResNet:
     check_names(ResNet, fields)
     given = {key: value for key, value in fields.items() if value is not None}
     return ResNet(**{**variant.fields, **given})
+
+
+def describe(fields: Mapping[str, Any]) -> str:
+    """Names a network, and the fields in which it is not the one of that name.
+
+    Args:
+      fields: of `create_model`, with "name"; None leaves a field as the table has it. The number of
+        classes is no field of the architecture.
+
+    Returns:
+      Such as "resnet18" or "resnet18 with stage_sizes (1, 1, 1), width 16".
+    """
+    reference = create_model(fields["name"])
+    others = [
+        f"{name} {value}"
+        for name, value in fields.items()
+        if name not in ("name", "num_classes")
+        if value is not None and value != getattr(reference, name)
+    ]
+    return f"{fields['name']} with {', '.join(others)}" if others else fields["name"]

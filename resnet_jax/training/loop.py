@@ -21,6 +21,10 @@ from resnet_jax.training.step import Metrics
 SLOW_STEP_SECONDS = 1.0
 
 
+class NotFinite(UserError):
+    """The loss or a gradient is NaN or infinite; all processes raise it at the same step."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSide:
     """What trains.
@@ -103,7 +107,8 @@ class Loop:
 
         Raises:
           Interrupted: a signal asked to stop; the state is saved.
-          UserError: the loss or a gradient is not finite, or the last checkpoint cannot be written.
+          NotFinite: the loss or a gradient is not finite.
+          UserError: the last checkpoint cannot be written.
         """
         if progress.step and not progress.scores and self._plan.evaluates_at(progress.step):
             self._visit(state, progress, Answer())  # stopped between this step and its evaluation
@@ -212,8 +217,11 @@ class Loop:
 
     def _stop_at_not_finite(self, step: int) -> None:
         self._checkpoints.wait()
-        raise UserError(
+        kept = self._checkpoints.steps()
+        where = f"go on from checkpoint {kept[-1]}" if kept else "begin again"
+        accept = " --accept_recipe_change=schedule.base_lr" if kept else ""
+        raise NotFinite(
             f"loss or gradients are not finite at step {step} (epoch {self._plan.epoch(step):g}): "
-            "lower config.schedule.base_lr or lengthen config.schedule.warmup_epochs; the last "
-            f"good checkpoint is {max(self._checkpoints.steps(), default='none')}"
+            f"{where} with a lower rate, by the same command with "
+            f"--config.schedule.base_lr=LOWER{accept}"
         )

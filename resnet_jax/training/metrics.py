@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+# Behind any place that counts as a hit, also where there are fewer classes than such places.
+_NO_HIT = 1_000_000
+
 
 def example_sums(
     logits: jax.Array, targets: jax.Array, losses: jax.Array, mask: jax.Array
@@ -31,7 +34,7 @@ def example_sums(
     classes = jnp.arange(logits.shape[-1])
     ahead = (logits > true_logit) | ((logits == true_logit) & (classes < label))
     # NaN compares False with everything, which would make it a hit.
-    rank = jnp.where(jnp.isnan(logits).any(-1), logits.shape[-1], jnp.sum(ahead, axis=-1))
+    rank = jnp.where(jnp.isnan(logits).any(-1), _NO_HIT, jnp.sum(ahead, axis=-1))
 
     def count(hits: jax.Array) -> jax.Array:
         return jnp.sum(hits & mask, dtype=jnp.int32)

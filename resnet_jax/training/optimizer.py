@@ -6,20 +6,37 @@ from typing import Any
 import jax
 import optax
 
-from resnet_jax.fields import Field
+from resnet_jax.fields import Field, Needs
 from resnet_jax.training.schedule import Schedule
 
+_VELOCITY = (Needs("name", ("sgd", "lars")),)
+_MOMENTS = (Needs("name", ("adam", "adamw", "lamb")),)
 FIELDS = {
     "name": Field("sgd", "the update rule", choices=("sgd", "adam", "adamw", "lars", "lamb")),
-    "momentum": Field(0.9, "sgd, lars: share of the old velocity kept", at_least=0, below=1),
-    "nesterov": Field(False, "sgd, lars: look-ahead momentum"),
+    "momentum": Field(
+        0.9, "sgd, lars: share of the old velocity kept", at_least=0, below=1, needs=_VELOCITY
+    ),
+    "nesterov": Field(False, "sgd, lars: look-ahead momentum", needs=_VELOCITY),
     "weight_decay": Field(1e-4, "weight decay", at_least=0),
-    "decoupled": Field(False, "sgd: decay beside the gradient (SGDW) and not through it (L2)"),
+    "decoupled": Field(
+        False,
+        "sgd: decay beside the gradient (SGDW) and not through it (L2)",
+        needs=(Needs("name", ("sgd",)),),
+    ),
     "decay_norm_and_bias": Field(False, "decay the normalisation's scales and all biases as well"),
-    "b1": Field(0.9, "adam, adamw, lamb: decay of the first moment", at_least=0, below=1),
-    "b2": Field(0.999, "adam, adamw, lamb: decay of the second moment", at_least=0, below=1),
-    "eps": Field(1e-8, "adam, adamw, lamb: added to the denominator", at_least=0),
-    "trust_coefficient": Field(0.001, "lars: layer-wise rate over the ratio of norms", above=0),
+    "b1": Field(
+        0.9, "adam, adamw, lamb: decay of the first moment", at_least=0, below=1, needs=_MOMENTS
+    ),
+    "b2": Field(
+        0.999, "adam, adamw, lamb: decay of the second moment", at_least=0, below=1, needs=_MOMENTS
+    ),
+    "eps": Field(1e-8, "adam, adamw, lamb: added to the denominator", at_least=0, needs=_MOMENTS),
+    "trust_coefficient": Field(
+        0.001,
+        "lars: layer-wise rate over the ratio of norms",
+        above=0,
+        needs=(Needs("name", ("lars",)),),
+    ),
 }
 
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from resnet_jax.errors import UserError
-from resnet_jax.fields import Field
+from resnet_jax.fields import Field, Needs
 
+_STEP = (Needs("name", ("step",)),)
 FIELDS = {
     "name": Field(
         "step", "how the rate falls", choices=("step", "cosine", "polynomial", "constant")
@@ -27,15 +28,28 @@ FIELDS = {
         "step: epochs at which the rate drops",
         type=tuple[float, ...],
         at_least=0,
+        needs=_STEP,
     ),
-    "factor": Field(0.1, "step: what a drop multiplies the rate by", above=0, at_most=1),
-    "power": Field(2.0, "polynomial: the exponent", above=0),
+    "factor": Field(
+        0.1, "step: what a drop multiplies the rate by", above=0, at_most=1, needs=_STEP
+    ),
+    "power": Field(
+        2.0, "polynomial: the exponent", above=0, needs=(Needs("name", ("polynomial",)),)
+    ),
     "end_factor": Field(
-        0.0, "cosine, polynomial: share of the peak rate at the end", at_least=0, at_most=1
+        0.0,
+        "cosine, polynomial: share of the peak rate at the end",
+        at_least=0,
+        at_most=1,
+        needs=(Needs("name", ("cosine", "polynomial")),),
     ),
     "warmup_epochs": Field(0.0, "epochs of linear warm-up", at_least=0),
     "warmup_factor": Field(
-        0.0, "share of the peak rate that the warm-up starts from", at_least=0, at_most=1
+        0.0,
+        "share of the peak rate that the warm-up starts from",
+        at_least=0,
+        at_most=1,
+        needs=(Needs("warmup_epochs"),),
     ),
 }
 
@@ -76,10 +90,16 @@ def peak_rate(schedule: Mapping[str, Any], batch_size: int, optimizer_name: str)
     """Returns the peak learning rate for a global batch (linear scaling: Goyal et al. 2017, section
     2.1).
     """
+    base = base_batch_size(schedule, optimizer_name)
+    return schedule["base_lr"] * (batch_size / base if base else 1.0)
+
+
+def base_batch_size(schedule: Mapping[str, Any], optimizer_name: str) -> int | None:
+    """Returns the batch that `base_lr` is for, None where it is for any."""
     base = schedule["base_batch_size"]
     if base == 0:
-        base = 256 if optimizer_name in ("sgd", "lars") else None
-    return schedule["base_lr"] * (batch_size / base if base else 1.0)
+        return 256 if optimizer_name in ("sgd", "lars") else None
+    return base
 
 
 def make_schedule(

@@ -12,10 +12,13 @@ class LossScale:
     """Dynamic loss scale for float16 (Micikevicius et al. 2018, section 3.2).
 
     Halved by a step whose gradients overflow, which is then skipped; doubled after `GROW_AFTER`
-    good ones.
+    good ones, up to `LARGEST`.
     """
 
     GROW_AFTER: ClassVar[int] = 2000
+    # Gradients that underflow with this one are lost anyway. Without a bound a scale would grow to
+    # infinity where gradients are zero, and half of infinity is infinity.
+    LARGEST: ClassVar[float] = 2.0**24
 
     scale: jax.Array
     good_steps: jax.Array
@@ -29,7 +32,8 @@ class LossScale:
         good_steps = jnp.where(is_finite, self.good_steps + 1, 0)
         grow = good_steps == self.GROW_AFTER
         factor = jnp.where(is_finite, jnp.where(grow, 2.0, 1.0), 0.5).astype(jnp.float32)
-        return LossScale(self.scale * factor, jnp.where(grow, 0, good_steps))
+        scale = jnp.minimum(self.scale * factor, self.LARGEST)
+        return LossScale(scale, jnp.where(grow, 0, good_steps))
 
 
 @struct.dataclass

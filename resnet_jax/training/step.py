@@ -30,7 +30,7 @@ class Metrics:
     """What a step tells the host.
 
     Attributes:
-      sums: from `example_sums`.
+      sums: from `example_sums`; zeros for a step that was skipped.
       rate: the learning rate of the step; zero in evaluation.
       is_finite: whether loss and gradients were (in float16: or the loss scale can still shrink).
     """
@@ -78,6 +78,8 @@ def train_step(
     new = state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats)
     if state.loss_scale is not None:
         new = skip_overflow(state, new, is_finite)
+        # A skipped step has no loss that means anything, so the log leaves it out.
+        sums = jax.tree.map(lambda total: jnp.where(is_finite, total, 0), sums)
         # A scale of 1 or less has nothing left to give: then the gradients themselves overflow.
         is_finite |= state.loss_scale.scale > 1
     return new.replace(step=state.step + 1), Metrics(sums, schedule(state.step), is_finite)

@@ -43,3 +43,13 @@ def test_one_of_name_and_recipe_is_asked_for(arguments):
 def test_an_unknown_name_is_an_error():
     with pytest.raises(UserError, match="resnet50"):
         summarize(model="resnet51")
+
+
+def test_a_network_with_other_fields_is_called_so_and_not_set_beside_the_one_of_its_name(capsys):
+    recipe = config.defaults()
+    recipe.model.name, recipe.model.stage_sizes, recipe.model.width = "resnet18", (1, 1, 1), 16
+    recipe.model.stem, recipe.data.name = "small", "digits"
+    summarize(config=recipe)
+    out = capsys.readouterr().out
+    assert out.startswith("resnet18 with stage_sizes (1, 1, 1), stem small, width 16, 8x8x1 images")
+    assert "reference" not in out

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -320,3 +321,57 @@ def test_the_mesh_goes_from_process_to_process_on_any_number_of_machines():
         (1, 0),
         (1, 2),
     ]
+
+
+def error_of(process):
+    _, errors = finish(process, status=1)
+    assert "Traceback" not in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.mark.parametrize("harm", ["gone", "another"])
+def test_processes_that_see_different_checkpoints_score_none(trained, tmp_path, harm):
+    """A stale view of a disk, another disk, or a checkpoint that was saved in between."""
+    shutil.copytree(trained[0], tmp_path / "stale")
+    last = tmp_path / "stale" / "checkpoints" / "20"
+    if harm == "gone":
+        shutil.rmtree(last)
+    else:
+        shutil.rmtree(last)
+        shutil.copytree(trained[1] / "checkpoints" / "20", last)
+    port = free_port()
+    pair = [
+        start(
+            ["launch.py"],
+            "--mode=evaluate",
+            "--which=last",
+            f"--workdir={workdir}",
+            *by_flags(number, port=port),
+        )
+        for number, workdir in enumerate((trained[0], tmp_path / "stale"))
+    ]
+    for process in pair:
+        assert "process 1 does not see the checkpoint of step 20" in error_of(process)
+
+
+IMPATIENT = """
+import sys
+from resnet_jax import run
+from resnet_jax.__main__ import main
+run._MOST_LOOKS = 2
+sys.exit(main(["launch.py", *sys.argv[1:]]))
+"""
+
+
+def test_processes_that_do_not_share_the_workdir_are_told_before_anything_is_trained(tmp_path):
+    port = free_port()
+    pair = [
+        start(
+            ["-c", IMPATIENT], *RECIPE, f"--workdir={tmp_path / name}", *by_flags(number, port=port)
+        )
+        for number, name in enumerate("ab")
+    ]
+    for process in pair:
+        assert "process 1 does not see there what process 0 writes" in error_of(process)
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,12 @@
-"""Checkpoints: exact, sealed, never replaced by less; on tiny states, in one process."""
+"""Checkpoints: exact, with checksums, never replaced by less; on tiny states, in one process."""
 
+import errno
 import functools
 import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -39,6 +41,9 @@ def assert_same(tree, expected):
     jax.tree.map(np.testing.assert_array_equal, tree, expected)
 
 
+LocalPath = type(epath.Path("."))
+
+
 @pytest.fixture
 def said():
     return []
@@ -63,8 +68,12 @@ def test_a_checkpoint_is_the_state_at_saving_time_though_the_next_steps_overwrit
 ):
     """The commit is held back until the donated buffers have been written over many times."""
     sharding = replicated(make_mesh())
-    go_on, sealing = threading.Event(), checksums.seal
-    monkeypatch.setattr(checksums, "seal", lambda directory: (go_on.wait(20), sealing(directory)))
+    go_on, write = threading.Event(), checksums.write_checksums
+    monkeypatch.setattr(
+        checksums,
+        "write_checksums",
+        lambda directory, **keywords: (go_on.wait(20), write(directory, **keywords)),
+    )
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=sharding)
     def step(tree):
@@ -99,23 +108,37 @@ def test_a_state_saved_on_eight_devices_is_restored_on_two_and_on_one(checkpoint
 
 def test_the_latest_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    for step, top1 in enumerate([0.2, 0.9, 0.9, 0.5, 0.6, 0.7]):
+    for step, top1 in enumerate([0.2, 0.9, 0.8, 0.5, 0.6, 0.7]):
         checkpoints.save(state(step), notes(step, top1))
     checkpoints.close()
     assert checkpoints.steps() == [1, 4, 5]
     assert checkpoints.best_step() == 1
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "seal", "notes"])
+@pytest.mark.parametrize(
+    ("metric", "losses", "best"),
+    [("top1", (0.5, 0.05, 0.07), 2), ("top1", (0.5, 0.5, 0.7), 2), ("loss", (0.3, 0.3, 0.3), 3)],
+)
+def test_of_equals_the_best_has_the_lower_loss_then_the_later_step(tmp_path, metric, losses, best):
+    checkpoints = Checkpoints(tmp_path, keep=3, best_metric=metric)
+    reported = {}
+    for step, loss in enumerate(losses, 1):
+        scores = {"top1": 1.0, "top5": 1.0, "loss": loss}
+        if checkpoints.is_better(scores, reported.get("scores")):
+            reported = {"step": step, "scores": scores}
+        checkpoints.save(state(step), Notes(step, scores, {}))
+    checkpoints.close()
+    assert checkpoints.best_step() == reported["step"] == best
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "checksums", "notes"])
 def test_damage_is_noticed_and_the_one_before_is_used(checkpoints, said, harm):
     for step in (1, 2):
         checkpoints.save(state(step), notes(step, 0.5))
     checkpoints.wait()
     newest = checkpoints.directory / "2"
-    victim = {"seal": newest / checksums.SEAL, "notes": newest / "notes" / "metadata"}.get(
-        harm, largest_file(newest / "state")
-    )
-    victim = Path(victim)
+    victims = {"checksums": newest / checksums.FILE, "notes": newest / "notes" / "metadata"}
+    victim = Path(victims.get(harm, largest_file(newest / "state")))
     content = bytearray(victim.read_bytes())
     if harm == "remove":
         victim.unlink()
@@ -134,7 +157,7 @@ def test_damage_is_noticed_and_the_one_before_is_used(checkpoints, said, harm):
     assert checkpoints.newest_intact() == 2
 
 
-def test_orbaxs_own_unsealed_files_are_not_needed_to_restore(checkpoints):
+def test_files_that_orbax_writes_after_the_checksums_are_not_needed_to_restore(checkpoints):
     checkpoints.save(state(1), notes(1))
     checkpoints.wait()
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
@@ -147,11 +170,11 @@ def test_saving_a_step_again_never_leaves_less_than_before(checkpoints, said, mo
     checkpoints.save(state(7), notes(7))
     checkpoints.wait()
 
-    def full_disk(directory):
+    def full_disk(directory, **keywords):
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checksums, "seal", full_disk)
+        patch.setattr(checksums, "write_checksums", full_disk)
         checkpoints.save(state(8), notes(7, 0.5))
         assert not checkpoints.wait()
     assert "saving checkpoint 7" in said[0]
@@ -194,19 +217,19 @@ def test_a_damaged_successor_gives_way_to_what_it_replaced(checkpoints):
     assert_same(checkpoints.restore(7, state()), state(7))
 
 
-def test_a_failed_save_is_said_by_the_next_poll_and_retried_at_the_next_occasion(
+def test_a_failed_save_is_said_by_the_next_poll_and_the_next_save_is_made(
     checkpoints, said, monkeypatch
 ):
     checkpoints.save(state(1), notes(1))
     checkpoints.wait()
     failed = threading.Event()
 
-    def refused(directory):
+    def refused(directory, **keywords):
         failed.set()
         raise PermissionError(13, os.strerror(13), str(directory))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checksums, "seal", refused)
+        patch.setattr(checksums, "write_checksums", refused)
         checkpoints.save(state(2), notes(2))
         assert failed.wait(20)
         for _ in range(200):
@@ -266,7 +289,7 @@ def test_a_full_disk_costs_that_save_and_nothing_else(small_disk, said):
     checkpoints.close()
 
 
-def test_another_architecture_is_told_array_by_array(checkpoints):
+def test_another_architecture_is_named_array_by_array(checkpoints):
     checkpoints.save(state(1), notes(1))
     checkpoints.wait()
     other = state(1, size=6)
@@ -279,12 +302,12 @@ def test_another_architecture_is_told_array_by_array(checkpoints):
     assert "params/bias is float32[3], expected none" in message
 
 
-def test_the_seal_names_every_file_with_its_sha256(tmp_path):
+def test_the_checksums_name_every_file_with_its_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    checksums.seal(tmp_path)
+    checksums.write_checksums(tmp_path)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert json.loads((tmp_path / checksums.SEAL).read_text()) == {"a": digest}
-    assert checksums.fault(tmp_path) is None
+    assert json.loads((tmp_path / checksums.FILE).read_text()) == {"a": digest}
+    assert checksums.find_damage(tmp_path) is None
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
@@ -294,13 +317,135 @@ def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
     assert not checkpoints.is_better({"loss": 1.0}, {"loss": 0.5})
 
 
-def test_a_file_that_cannot_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
-    (tmp_path / "array").write_text("content")
-    checksums.seal(epath.Path(tmp_path))
+def refuse(monkeypatch, end, error):
+    """Makes paths with this end fail as they do on a disk that is out of order."""
 
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    def failing(method):
+        def call(path, *arguments, **keywords):
+            if str(path).endswith(end):
+                raise OSError(error, os.strerror(error), str(path))
+            return method(path, *arguments, **keywords)
 
-    monkeypatch.setattr(checksums, "_digest", refuse)
-    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
-        checksums.fault(epath.Path(tmp_path))
+        return call
+
+    for method in ("open", "read_text", "iterdir"):
+        monkeypatch.setattr(LocalPath, method, failing(getattr(LocalPath, method)))
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ESTALE], ids=os.strerror)
+@pytest.mark.parametrize("name", ["digest.json", "metadata", "checkpoints"])
+def test_what_cannot_be_read_is_not_taken_for_damage_or_absence(
+    checkpoints, said, monkeypatch, name, error
+):
+    for step in (1, 2):
+        checkpoints.save(state(step), notes(step, 0.5))
+    checkpoints.wait()
+    with monkeypatch.context() as patch:
+        refuse(patch, name, error)
+        with pytest.raises(UserError) as caught:
+            checkpoints.newest_intact()
+    message = str(caught.value)
+    assert f"{name} cannot be read ({os.strerror(error)})" in message
+    assert "nothing was moved or removed" in message
+    assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["1", "2"]
+    assert said == []
+    assert checkpoints.newest_intact() == 2
+
+
+def test_a_directory_without_permission_is_not_taken_for_damage(tmp_path):
+    """The real thing, in a process that has given up root's right to read everything."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in (1, 2):
+        checkpoints.save(state(step), notes(step, 0.5))
+    checkpoints.close()
+    locked = tmp_path / "checkpoints" / "2" / "notes"
+    locked.chmod(0)
+    program = (
+        "import sys; from resnet_jax.training.checkpointing.checkpoints import Checkpoints;"
+        "Checkpoints(sys.argv[1]).newest_intact()"
+    )
+    ordinary = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root reads everything, and there is no setpriv")
+        rights = "-dac_override,-dac_read_search"
+        ordinary = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    try:
+        ended = subprocess.run(
+            [*ordinary, sys.executable, "-c", program, str(tmp_path / "checkpoints")],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        locked.chmod(0o755)
+    assert "UserError" in ended.stderr
+    assert "metadata cannot be read (Permission denied)" in ended.stderr
+    assert checkpoints.steps() == [1, 2]
+
+
+def test_scores_that_cannot_be_read_now_cost_no_checkpoint(tmp_path, said, monkeypatch):
+    """The best stays though another may be removed: which one is the best is not known."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, say=said.append)
+    for step, top1 in enumerate([0.9, 0.5, 0.6], 1):
+        checkpoints.save(state(step), notes(step, top1))
+        checkpoints.wait()
+    with monkeypatch.context() as patch:
+        refuse(patch, "1/notes/metadata", errno.EIO)
+        with pytest.raises(UserError, match="Input/output error"):
+            checkpoints.best_step()
+        checkpoints.save(state(4), notes(4, 0.7))
+        assert checkpoints.wait()
+    assert checkpoints.steps() == [1, 2, 3, 4]
+    assert "cannot be removed (Input/output error)" in said[0]
+    checkpoints.save(state(5), notes(5, 0.7))
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 4, 5]
+
+
+def test_saves_that_fail_and_are_noticed_early_cost_no_old_checkpoint(tmp_path, said, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, say=said.append)
+    for step in (1, 2):
+        checkpoints.save(state(step), notes(step))
+
+    def refused(directory, **keywords):
+        raise PermissionError(13, os.strerror(13), str(directory))
+
+    checkpoints.wait()
+    monkeypatch.setattr(checksums, "write_checksums", refused)
+    for step in (3, 4, 5):
+        said.clear()
+        checkpoints.save(state(step), notes(step))
+        while not said:
+            checkpoints.poll()
+        assert checkpoints.steps() == [1, 2]
+
+
+def test_a_save_arrives_though_the_old_one_cannot_be_removed(tmp_path, said, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, say=said.append)
+    for step in (1, 2):
+        checkpoints.save(state(step), notes(step))
+        checkpoints.wait()
+    rename = LocalPath.rename
+
+    def refuse_oldest(path, target):
+        if path.name == "1":
+            raise PermissionError(13, os.strerror(13), str(path))
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalPath, "rename", refuse_oldest)
+        checkpoints.save(state(3), notes(3))
+        assert checkpoints.wait()
+    assert "cannot be removed (Permission denied)" in said[0]
+    assert checkpoints.newest_intact() == 3
+    checkpoints.close()
+
+
+def test_names_that_are_no_step_are_left_alone(checkpoints):
+    checkpoints.save(state(1), notes(1))
+    checkpoints.wait()
+    for name in ("²", "007", "1.damaged", "notes"):
+        (checkpoints.directory / name).mkdir()
+    assert checkpoints.steps() == [1]
+    assert checkpoints.newest_intact() == 1

@@ -1,10 +1,13 @@
 """The log: whole lines, none lost, none twice."""
 
 import errno
+import json
+import math
 
 import event_files
 import pytest
 
+from resnet_jax.errors import UserError
 from resnet_jax.training.reporting import logbook
 from resnet_jax.training.reporting.logbook import Logbook
 from resnet_jax.training.reporting.tensorboard import Board
@@ -92,3 +95,64 @@ def test_a_log_opens_where_no_board_can(tmp_path, monkeypatch):
     book = Logbook(tmp_path, say=lambda _: None)
     book.write(line(1))
     assert steps(tmp_path) == [(1, "train")]
+
+
+def test_numbers_that_are_none_are_null_and_every_line_is_json(tmp_path):
+    def refuse(word):
+        raise ValueError(f"{word} is no JSON")
+
+    book = Logbook(tmp_path)
+    for number in (math.nan, math.inf, -math.inf):
+        book.write(line(1, loss=number, top1=0.5, examples=3))
+    book.close()
+    for text in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(text, parse_constant=refuse)
+        assert record["loss"] is None
+        assert (record["top1"], record["examples"]) == (0.5, 3)
+    assert all(math.isnan(record["loss"]) for record in logbook.read(tmp_path))
+
+
+def test_a_run_that_begins_sets_the_log_aside_that_it_finds(tmp_path):
+    for number in range(3):
+        said = []
+        book = Logbook(tmp_path, say=said.append)
+        book.write(line(number + 1))
+        book.close()
+        assert len(said) == (number > 0)
+    assert "set aside as metrics.2.jsonl" in said[0]
+    assert steps(tmp_path) == [(3, "train")]
+    for number in (1, 2):
+        text = (tmp_path / f"metrics.{number}.jsonl").read_text()
+        assert json.loads(text)["step"] == number
+
+
+def test_a_run_that_goes_on_before_its_first_line_sets_nothing_aside(tmp_path):
+    Logbook(tmp_path).write(line(10))
+    Logbook(tmp_path, step=5).close()
+    assert steps(tmp_path) == []
+    assert not (tmp_path / "metrics.1.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\x00\n",
+        b"[]\n",
+        b"{}\n",
+        b"null\n5\n",
+        b'{"step": "1", "split": 2}\n',
+        b"[" * 9999 + b"\n",
+    ],
+    ids=range(6),
+)
+def test_lines_that_are_not_of_a_log_are_left_out(tmp_path, content):
+    good = json.dumps(line(1)).encode() + b"\n"
+    (tmp_path / "metrics.jsonl").write_bytes(good + content + good)
+    Logbook(tmp_path, step=2).close()
+    assert steps(tmp_path) == [(1, "train"), (1, "train")]
+
+
+def test_a_log_that_cannot_be_read_is_an_error_in_a_line(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+        Logbook(tmp_path)

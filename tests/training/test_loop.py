@@ -20,6 +20,7 @@ from resnet_jax.training.progress import Progress
 from resnet_jax.training.reporting.display import Display
 from resnet_jax.training.reporting.goodput import Goodput
 from resnet_jax.training.reporting.logbook import Logbook
+from resnet_jax.training.reporting.outlook import Outlook
 from resnet_jax.training.reporting.reporter import Reporter
 from resnet_jax.training.reporting.trace import Trace
 from resnet_jax.training.state import TrainState
@@ -80,9 +81,8 @@ def loop_over(tmp_path):
             save_every_epochs=1,
             log_every_steps=100,
         )
-        reporter = Reporter(
-            plan, Display(), Logbook(tmp_path), Goodput(), Trace(tmp_path), lambda *_: None
-        )
+        logbook, trace, outlook = Logbook(tmp_path), Trace(tmp_path), Outlook(1, "nothing")
+        reporter = Reporter(plan, Display(), logbook, Goodput(), trace, lambda *_: None, outlook)
         return Loop(
             plan,
             TrainingSide(step, Batches),

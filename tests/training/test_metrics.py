@@ -40,11 +40,14 @@ def test_masked_rows_count_for_nothing_even_when_they_are_not_finite():
     }
 
 
-def test_a_logit_that_is_not_a_number_is_no_hit():
-    sums = example_sums(
-        jnp.full((3, 10), jnp.nan), one_hot([0, 4, 9], 10), jnp.zeros(3), jnp.ones(3, bool)
-    )
+@pytest.mark.parametrize("classes", [1, 2, 4, 5, 10])
+@pytest.mark.parametrize("where", ["all", "one"])
+def test_a_logit_that_is_not_a_number_is_no_hit(classes, where):
+    logits = jnp.zeros((3, classes)).at[:, 0 if where == "one" else slice(None)].set(jnp.nan)
+    labels = [0, classes // 2, classes - 1]
+    sums = example_sums(logits, one_hot(labels, classes), jnp.zeros(3), jnp.ones(3, bool))
     assert int(sums["top1"]) == int(sums["top5"]) == 0
+    assert int(sums["examples"]) == 3
 
 
 def test_with_fewer_than_five_classes_everything_is_a_top5_hit():

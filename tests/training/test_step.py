@@ -235,10 +235,12 @@ def test_a_step_that_overflows_in_float16_is_skipped_and_the_scale_halved():
         loss_scale=jax.device_put(huge, replicated(training.mesh))
     )
     before = jax.tree.map(np.array, training.state)
-    training.take(1)
-    after = training.state
+    after, metrics = training.step(training.state, next(batches(1)))
     assert_close((after.params, after.batch_stats), (before.params, before.batch_stats), 0)
-    assert float(after.loss_scale.scale) == pytest.approx(1.5e38)
+    assert float(after.loss_scale.scale) == LossScale.LARGEST
+    assert {name: float(total) for name, total in metrics.sums.items()} == dict.fromkeys(
+        ("loss", "top1", "top5", "examples"), 0
+    )
     assert int(after.loss_scale.good_steps) == 0
     assert int(after.step) == 1
 
@@ -275,6 +277,19 @@ def test_the_loss_scale_doubles_after_many_good_steps():
     assert float(scale.after(jnp.bool_(True)).scale) == 2048
     assert int(scale.after(jnp.bool_(True)).good_steps) == 0
     assert float(scale.after(jnp.bool_(False)).scale) == 512
+
+
+@pytest.mark.parametrize("scale", [2.0**16, LossScale.LARGEST, 2.0**100, float("inf")])
+def test_a_loss_scale_never_grows_past_what_it_comes_back_from(scale):
+    """Where gradients are zero every step is good."""
+    loss_scale = LossScale(jnp.float32(scale), jnp.int32(0))
+    for _ in range(10):
+        loss_scale = loss_scale.replace(good_steps=jnp.int32(LossScale.GROW_AFTER - 1))
+        loss_scale = loss_scale.after(jnp.bool_(True))
+    assert float(loss_scale.scale) == LossScale.LARGEST
+    for _ in range(24):
+        loss_scale = loss_scale.after(jnp.bool_(False))
+    assert float(loss_scale.scale) == 1
 
 
 def test_a_loss_that_is_not_finite_is_told():

@@ -1,6 +1,10 @@
-"""The arrays of a checkpoint: copied off the devices, read back onto them, compared."""
+"""What checkpoints need of orbax: arrays off the devices and back onto them, and its writer."""
 
-from collections.abc import Mapping
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,28 +15,104 @@ from jax.sharding import Sharding
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from resnet_jax.errors import UserError
+from resnet_jax.training.checkpointing import checksums
+
+TEMPORARY = ".orbax-checkpoint-tmp"
+COMMITTED = "commit_success.txt"
+WRITTEN_LATE = (COMMITTED, "_CHECKPOINT_METADATA")
+"""Names that orbax keeps to itself: in that of an unfinished directory, of the file that says that
+a save is complete, and of the files that it writes after our checksums; no array is read by them.
+"""
 
 
-def alone() -> MultiprocessingOptions:
-    """Returns the options by which orbax waits for no other process."""
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """What a checkpoint holds beside the state.
+
+    Attributes:
+      step: steps taken.
+      scores: the evaluation made at this step, {} if there was none.
+      meters: the loop's running sums, so that a resumed log goes on as if nothing had happened.
+    """
+
+    step: int
+    scores: Mapping[str, float]
+    meters: Mapping[str, Any]
+
+
+def without_waiting() -> MultiprocessingOptions:
+    """Returns the options with which orbax waits for no other process."""
     this = jax.process_index()
     return MultiprocessingOptions(
         primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process{this}"
     )
 
 
+def open_writer(before_commit: Callable[[], None]) -> ocp.AsyncCheckpointer:
+    """Returns what saves in a thread of its own, which calls `before_commit` at the end."""
+    logging.getLogger("absl").addFilter(_is_not_orbax)
+    options = without_waiting()
+    return ocp.AsyncCheckpointer(
+        ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+        ),
+        async_options=ocp.AsyncOptions(post_finalization_callback=before_commit),
+        multiprocessing_options=options,
+    )
+
+
+def discard_writer(writer: ocp.AsyncCheckpointer) -> None:
+    """Closes the writer of a failed save."""
+    # Arrays, notes and metadata are written side by side: each may fail, and raises when it is
+    # waited for.
+    for _ in range(10):
+        with contextlib.suppress(Exception):
+            writer.wait_until_finished()
+            writer.close()
+            return
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    # A failed save is said in a line; orbax would log its traceback.
+    return "orbax" not in record.pathname
+
+
+def reason(error: BaseException) -> str:
+    """Returns an error's own line, or that of the failing system call that caused it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def host_copy(state: Any) -> Any:
-    """Returns a tree of NumPy arrays that no later step can change; the state is the same on every
-    device.
-    """
+    """Returns a state as a tree of NumPy arrays that no later step can change."""
+    # Every device holds the whole state, so any copy will do.
     leaves = [leaf.addressable_data(0) for leaf in jax.tree.leaves(state)]
     for leaf in leaves:
         leaf.copy_to_host_async()
-    # A view of a CPU buffer would change once the step that is given the state writes its own
-    # there.
+    # On a CPU the array is a view of the buffer, into which the next step writes its own result.
     return jax.tree.unflatten(
         jax.tree.structure(state), [np.array(leaf, copy=True) for leaf in leaves]
     )
+
+
+def read_notes(path: epath.Path, step: int) -> Notes:
+    """Reads what a checkpoint holds beside the state.
+
+    Raises:
+      UserError: it is there and cannot be read.
+    """
+    file = path / "notes" / "metadata"
+    try:
+        saved = json.loads(file.read_text())
+    except checksums.ABSENT:
+        raise
+    except OSError as error:
+        raise checksums.unreadable(file, error) from error
+    return Notes(step, saved["scores"], saved["meters"])
 
 
 def read_state(path: epath.Path, like: Any) -> Any:
@@ -54,7 +134,7 @@ def read_state(path: epath.Path, like: Any) -> Any:
             f"checkpoint {path} is of another network or optimizer: {'; '.join(differences)}"
         )
     host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    read = ocp.StandardCheckpointHandler(multiprocessing_options=alone()).restore(
+    read = ocp.StandardCheckpointHandler(multiprocessing_options=without_waiting()).restore(
         path / "state", args=ocp.args.StandardRestore(host)
     )
     return jax.tree.map(lambda array, leaf: _place(array, leaf.sharding), read, like)
@@ -67,7 +147,7 @@ def read_variables(path: epath.Path, sharding: Sharding) -> dict[str, Any]:
         name: jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree[name])
         for name in ("params", "batch_stats")
     }
-    read = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone()).restore(
+    read = ocp.PyTreeCheckpointHandler(multiprocessing_options=without_waiting()).restore(
         path / "state",
         args=ocp.args.PyTreeRestore(
             item=wanted,
@@ -78,13 +158,13 @@ def read_variables(path: epath.Path, sharding: Sharding) -> dict[str, Any]:
     return jax.tree.map(lambda array: _place(array, sharding), read)
 
 
-def _place(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+def _place(array: np.ndarray, sharding: Sharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _saved_tree(path: epath.Path) -> Any:
     """Returns a checkpoint's tree with a description of each array in its place."""
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone())
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=without_waiting())
     return handler.metadata(path / "state").tree
 
 
@@ -101,9 +181,7 @@ def _shapes(tree: Any) -> dict[str, str]:
 def compare_shapes(
     expected: Mapping[str, str], found: Mapping[str, str], most: int = 5
 ) -> list[str]:
-    """Returns a clause for each array that differs in name, type or shape, the first `most` of
-    them.
-    """
+    """Returns a clause for each array that differs in name, type or shape, at most `most`."""
     clauses = []
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):

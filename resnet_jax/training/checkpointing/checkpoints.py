@@ -1,11 +1,21 @@
-"""Checkpoints on disk: saved behind the training, sealed by a digest, the newest and the best
-kept.
+"""Checkpoints on disk: saved behind the training, with checksums, the newest and the best kept.
+
+Orbax writes the arrays. Which checkpoints there are is decided here and not by
+`ocp.CheckpointManager`, which was tried in its place (orbax 0.12.8). Kills cost it nothing, but two
+promises fell:
+
+- An old checkpoint goes only after a newer one is committed. The manager chooses what to remove
+  when a save begins; `check_for_errors`, by which a loop learns early of a failed save, takes the
+  error away from the thread that would then not have removed it.
+- A save that arrived counts as one. The manager reports an old checkpoint that it cannot remove,
+  or that a kill has left half removed, as a failure of the save.
+
+It also keeps the steps in memory, to be read again before each save, refuses to save a step again,
+and needs the same private names of orbax, which are all in `checkpoint_io`.
 """
 
-import dataclasses
-import json
-import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,10 +24,12 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from resnet_jax.distributed.consensus import lead_says
+from resnet_jax.distributed.lock import LockLost
 from resnet_jax.distributed.mesh import is_lead
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field
 from resnet_jax.training.checkpointing import checkpoint_io, checksums
+from resnet_jax.training.checkpointing.checkpoint_io import Notes
 
 FIELDS = {
     "every_epochs": Field(1.0, "epochs between checkpoints, may be a fraction", above=0),
@@ -30,33 +42,12 @@ FIELDS = {
     ),
 }
 
-_TEMPORARY = ".orbax-checkpoint-tmp"
 _REPLACED = ".replaced"
-# Orbax writes arrays, notes and metadata side by side, and each may fail on its own.
-_MOST_ERRORS = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Notes:
-    """What a checkpoint holds beside the state.
-
-    Attributes:
-      step: steps taken.
-      scores: the evaluation made at this step, {} if there was none.
-      meters: the loop's running sums, so that a resumed log goes on as if nothing had happened.
-    """
-
-    step: int
-    scores: Mapping[str, float]
-    meters: Mapping[str, Any]
+_OF_DAMAGED_NOTES = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 class Checkpoints:
-    """The checkpoints of one run: `directory/<step>/`, written by orbax.
-
-    A save runs behind the training. Before orbax commits it by a rename, the SHA-256 of every file
-    goes into `digest.json`, so a committed checkpoint can be told from a damaged one. Old ones are
-    removed only after a newer one is committed: the latest `keep` stay, and the best.
+    """The checkpoints of one run, each in `directory/<step>/`.
 
     The state is the same on every device, so process 0 alone writes: no save waits for another
     process, and one that fails holds nobody up. Every process reads for itself.
@@ -66,6 +57,8 @@ class Checkpoints:
       keep: how many of the latest stay.
       best_metric: "top1" or "top5" (larger is better) or "loss" (smaller is better).
       say: called with a line when something goes wrong but training can go on.
+      check_owner: raises `LockLost` where the directory is another run's by now; called before
+        anything is written for good.
     """
 
     def __init__(
@@ -75,61 +68,81 @@ class Checkpoints:
         keep: int = 3,
         best_metric: str = "top1",
         say: Callable[[str], None] = print,
+        check_owner: Callable[[], None] = lambda: None,
     ):
         self.directory = epath.Path(directory)
         self._keep = keep
         self._best_metric = best_metric
         self._say = say
+        self._check_owner = check_owner
         self._saving: int | None = None
         self._arrived = True
         self._writer: ocp.AsyncCheckpointer | None = None
 
     def steps(self) -> list[int]:
-        """Returns the steps of all committed checkpoints, in rising order."""
-        if not self.directory.exists():
-            return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+        """Returns the steps of all committed checkpoints, in rising order.
+
+        Raises:
+          UserError: the directory is there and cannot be read.
+        """
+        try:
+            names = self._names()
+        except OSError as error:
+            raise checksums.unreadable(self.directory, error) from error
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def best_step(self) -> int | None:
-        """Returns the step of the best scored checkpoint (the first of equals), or None."""
+        """Returns the step of the checkpoint with the best scores, None if none has scores.
+
+        Of equals in the metric it is the one of the lower loss, then the later one.
+
+        Raises:
+          UserError: a checkpoint cannot be read, and may be the best.
+        """
         ranked = []
         for step in self.steps():
             try:
                 scores = self.notes(step).scores
-            except (OSError, ValueError, KeyError):
-                continue  # damaged, and no reason to stop while another is sound
-            if scores:
-                ranked.append((self._rank(scores), -step))
-        return -max(ranked)[1] if ranked else None
+                if scores:
+                    ranked.append((self._rank(scores), step))
+            except (*checksums.ABSENT, *_OF_DAMAGED_NOTES):
+                continue  # One that is damaged does not keep the others from being used.
+        return max(ranked)[1] if ranked else None
 
     def notes(self, step: int) -> Notes:
-        """Reads what was noted beside the state of a checkpoint."""
-        saved = json.loads((self.directory / str(step) / "notes" / "metadata").read_text())
-        return Notes(step, saved["scores"], saved["meters"])
+        """Reads what was noted beside the state of a checkpoint.
+
+        Raises:
+          UserError: it is there and cannot be read.
+        """
+        return checkpoint_io.read_notes(self._path(step), step)
 
     def save(self, state: Any, notes: Notes) -> None:
-        """Starts saving; returns once the state is copied to the host, so that it may then be
-        donated.
+        """Starts saving; returns when the state is copied to the host and may be donated.
 
-        A save that fails is reported through `say`, here or in `poll`, and leaves the older ones
-        alone.
+        A save that fails is reported through `say`, here or in `poll`, and costs no older one.
+
+        Raises:
+          LockLost: the directory is another run's; here, in `poll`, `wait` or `close`.
         """
         if not is_lead():
             return
         self._finish()
+        self._check_owner()
         self._saving = notes.step
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
-            if notes.step in self.steps():
+            if str(notes.step) in self._names():
                 self._path(notes.step).rename(self.directory / f"{notes.step}{_REPLACED}")
-            self._open_writer().save(
+            if self._writer is None:
+                self._writer = checkpoint_io.open_writer(self._before_commit)
+            beside = {"scores": dict(notes.scores), "meters": dict(notes.meters)}
+            self._writer.save(
                 self._path(notes.step),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(checkpoint_io.host_copy(state)),
-                    notes=ocp.args.JsonSave(
-                        {"scores": dict(notes.scores), "meters": dict(notes.meters)}
-                    ),
+                    notes=ocp.args.JsonSave(beside),
                 ),
             )
         except Exception as error:
@@ -144,7 +157,7 @@ class Checkpoints:
         except Exception as error:
             self._report(error)
             return
-        if (self._path(self._saving) / "commit_success.txt").exists():
+        if (self._path(self._saving) / checkpoint_io.COMMITTED).exists():
             self._settle()
 
     def wait(self) -> bool:
@@ -153,94 +166,81 @@ class Checkpoints:
         return bool(lead_says(int(self._arrived)))
 
     def newest_intact(self) -> int | None:
-        """Returns the newest checkpoint whose files are as they were written; damaged ones are
-        moved aside.
+        """Returns the newest undamaged step, None if there is none; moves damaged ones aside.
 
         Raises:
-          UserError: a damaged one cannot be moved aside.
+          UserError: a checkpoint cannot be read, or a damaged one cannot be moved.
         """
         newest = None
-        if is_lead() and self.directory.exists():
+        if is_lead():
             try:
-                newest = self._pass_damaged()
+                newest = self._move_damaged()
                 if self._recover():
-                    newest = self._pass_damaged()
+                    newest = self._move_damaged()
                 if newest is not None:
                     self._discard(self.directory / f"{newest}{_REPLACED}")
             except OSError as error:
                 raise UserError(
-                    f"{self.directory} holds a damaged checkpoint that cannot be moved aside "
+                    f"a damaged checkpoint in {self.directory} cannot be moved aside "
                     f"({error.strerror or error}): make the directory writable"
                 ) from error
         newest = lead_says(-1 if newest is None else newest)
         return None if newest < 0 else newest
 
-    def fault(self, step: int) -> str | None:
-        """Returns what is wrong with a checkpoint's files, or None."""
-        return checksums.fault(self._path(step))
+    def find_damage(self, step: int) -> str | None:
+        """Returns what is wrong with a checkpoint's files, or None; see `checksums`."""
+        return checksums.find_damage(self._path(step))
+
+    def checksums(self, step: int) -> str:
+        """Returns the checksums of a checkpoint as they were written, "" where there are none."""
+        try:
+            return (self._path(step) / checksums.FILE).read_text()
+        except (OSError, ValueError):
+            return ""
 
     def restore(self, step: int, like: Any) -> Any:
-        """Reads the state of a checkpoint onto the devices.
-
-        Args:
-          step: which.
-          like: a tree of arrays or `jax.ShapeDtypeStruct`, with shardings; the number of devices
-            need not be the one that saved.
-
-        Returns:
-          A tree like `like`.
-
-        Raises:
-          UserError: the checkpoint holds other arrays than `like`; the message lists them.
-        """
+        """Reads a state onto any number of devices, see `checkpoint_io.read_state`."""
         return checkpoint_io.read_state(self._path(step), like)
 
     def restore_variables(self, step: int, sharding: jax.sharding.Sharding) -> dict[str, Any]:
-        """Reads the parameters and statistics alone, placed as `sharding` says; needs no network or
-        optimizer.
-        """
+        """Reads the parameters and statistics alone, see `checkpoint_io.read_variables`."""
         return checkpoint_io.read_variables(self._path(step), sharding)
 
     def close(self) -> None:
-        """Waits for the save under way and frees the threads; no other process need come along."""
+        """Waits for the save under way and ends the threads; needs no other process."""
         self._finish()
         if self._writer is not None:
             self._writer.close()
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
-        """Whether `scores` beat `best` by the run's metric; NaN beats nothing."""
-        return self._rank(scores) > (-math.inf if best is None else self._rank(best))
+        """Whether later `scores` are at least as good as `best`; NaN is never the best."""
+        if math.isnan(scores[self._best_metric]):
+            return False
+        return best is None or self._rank(scores) >= self._rank(best)
 
     def _path(self, step: int) -> epath.Path:
         return self.directory / str(step)
 
-    def _rank(self, scores: Mapping[str, float]) -> float:
-        score = scores[self._best_metric]
-        if math.isnan(score):
-            return -math.inf
-        return -score if self._best_metric == "loss" else score
+    def _names(self) -> set[str]:
+        try:
+            return {path.name for path in self.directory.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
 
-    def _open_writer(self) -> ocp.AsyncCheckpointer:
-        if self._writer is None:
-            logging.getLogger("absl").addFilter(_is_not_orbax)
-            options = checkpoint_io.alone()
-            self._writer = ocp.AsyncCheckpointer(
-                ocp.CompositeCheckpointHandler(
-                    composite_options=ocp.CompositeOptions(multiprocessing_options=options)
-                ),
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
-                multiprocessing_options=options,
-            )
-        return self._writer
+    def _rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
+        """Returns what is larger for better scores."""
+        sign = -1 if self._best_metric == "loss" else 1
+        ranks = sign * scores[self._best_metric], -scores.get("loss", math.inf)
+        return tuple(-math.inf if math.isnan(rank) else rank for rank in ranks)
 
-    def _seal(self) -> None:
-        """Seals the finished but not yet committed directory; runs in orbax's thread."""
-        unfinished = f"{self._saving}{_TEMPORARY}"
-        directories = [
-            path for path in self.directory.iterdir() if path.name.startswith(unfinished)
-        ]
+    def _before_commit(self) -> None:
+        """Adds the checksums to a complete directory, in orbax's thread, before its last rename."""
+        self._check_owner()
+        unfinished = f"{self._saving}{checkpoint_io.TEMPORARY}"
+        temporary = [name for name in self._names() if name.startswith(unfinished)]
         # On a bucket orbax writes in place and commits by a file.
-        checksums.seal(directories[0] if directories else self._path(self._saving))
+        directory = self.directory / (temporary[0] if temporary else str(self._saving))
+        checksums.write_checksums(directory, leave_out=checkpoint_io.WRITTEN_LATE)
 
     def _finish(self) -> None:
         """Waits for the save under way, if there is one, and reports how it ended."""
@@ -254,98 +254,65 @@ class Checkpoints:
             self._settle()
 
     def _settle(self) -> None:
-        """Takes note that the save has arrived, and removes what it makes superfluous."""
+        """Records that the save has arrived, and removes the checkpoints that it makes needless."""
         step, self._saving, self._arrived = self._saving, None, True
-        steps = self.steps()
-        kept = {*steps[-self._keep :], self.best_step()}
         try:
-            for old in [
-                self.directory / f"{step}{_REPLACED}",
-                *(self._path(s) for s in steps if s not in kept),
-            ]:
-                self._discard(old)
+            steps = self.steps()
+            needed = {*steps[-self._keep :], self.best_step()}
+            self._discard(self.directory / f"{step}{_REPLACED}")
+            for old in steps:
+                if old not in needed:
+                    self._discard(self._path(old))
             self._remove_unfinished()
-        except OSError as error:
-            self._say(
-                f"old checkpoints in {self.directory} cannot be removed ({error.strerror or error})"
-            )
+        except (OSError, UserError) as error:
+            why = checkpoint_io.reason(error)
+            self._say(f"old checkpoints in {self.directory} cannot be removed ({why})")
 
     def _report(self, error: Exception) -> None:
+        if isinstance(error, LockLost):
+            self._saving, self._arrived = None, False
+            raise error
         step, self._saving, self._arrived = self._saving, None, False
         self._say(
-            f"saving checkpoint {step} to {self.directory} failed ({_reason(error)}): "
-            "free space or mend permissions; training goes on and saves again at the next occasion"
+            f"saving checkpoint {step} to {self.directory} failed ({checkpoint_io.reason(error)}): "
+            "free space or correct the permissions; training goes on, and saves again later"
         )
-        self._discard_writer()
+        if self._writer is not None:
+            checkpoint_io.discard_writer(self._writer)
+            self._writer = None
         try:
             self._recover()
             self._remove_unfinished()
         except OSError:
-            return  # the same trouble, already told
-
-    def _discard_writer(self) -> None:
-        """Ends the writer of a failed save, which would raise what else went wrong with it at the
-        next save.
-        """
-        writer, self._writer = self._writer, None
-        for _ in range(_MOST_ERRORS):
-            try:
-                if writer is not None:
-                    writer.wait_until_finished()
-                    writer.close()
-                return
-            except Exception:
-                continue
+            return  # The cause is that of the failed save, which was said.
 
     def _recover(self) -> bool:
-        """Brings back a checkpoint that was set aside for a successor which never came; whether
-        there was one.
-        """
-        recovered = False
-        for path in list(self.directory.iterdir()):
-            if path.name.endswith(_REPLACED):
-                original = self.directory / path.name.removesuffix(_REPLACED)
-                if not original.exists():
-                    path.rename(original)
-                    recovered = True
-        return recovered
+        """Brings back what was set aside for a successor that never came, and says whether any."""
+        names = self._names()
+        replaced = [name.removesuffix(_REPLACED) for name in names if name.endswith(_REPLACED)]
+        lost = [name for name in replaced if name not in names]
+        for name in lost:
+            (self.directory / f"{name}{_REPLACED}").rename(self.directory / name)
+        return bool(lost)
 
     def _discard(self, path: epath.Path) -> None:
-        """Gives up a checkpoint, if it is there, so that `_remove_unfinished` removes it."""
         if path.exists():
-            # Renamed first: a removal that is cut short leaves no checkpoint that looks whole.
-            path.rename(self.directory / f"{path.name}{_TEMPORARY}-removed")
+            # A removal that is cut short must not leave a checkpoint that looks whole.
+            path.rename(self.directory / f"{path.name}{checkpoint_io.TEMPORARY}-removed")
 
     def _remove_unfinished(self) -> None:
-        for path in list(self.directory.iterdir()):
-            if _TEMPORARY in path.name:
-                path.rmtree()
+        for name in self._names():
+            if checkpoint_io.TEMPORARY in name:
+                (self.directory / name).rmtree()
 
-    def _pass_damaged(self) -> int | None:
+    def _move_damaged(self) -> int | None:
         for step in reversed(self.steps()):
-            fault = self.fault(step)
-            if fault is None:
+            damage = self.find_damage(step)
+            if damage is None:
                 return step
             target = self.directory / f"{step}.damaged"
             if target.exists():
                 target.rmtree()
             self._path(step).rename(target)
-            self._say(f"checkpoint {step} is damaged ({fault}): moved aside as {target.name}")
+            self._say(f"checkpoint {step} is damaged ({damage}): moved aside as {target.name}")
         return None
-
-
-def _is_not_orbax(record: logging.LogRecord) -> bool:
-    """Keeps the traceback of a failed save, which `Checkpoints` says in a line, out of the log."""
-    return "orbax" not in record.pathname
-
-
-def _reason(error: BaseException) -> str:
-    """Returns the line of an error that says most: that of the failing system call, where there is
-    one.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

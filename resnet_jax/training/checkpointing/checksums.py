@@ -1,4 +1,4 @@
-"""The seal of a directory: a digest of its files, by which damage is noticed."""
+"""Checksums of a directory's files, by which damage is noticed."""
 
 import hashlib
 import json
@@ -7,53 +7,63 @@ from etils import epath
 
 from resnet_jax.errors import UserError
 
-SEAL = "digest.json"
-# Orbax writes these after the seal, and no array is read by them.
-_UNSEALED = (SEAL, "commit_success.txt", "_CHECKPOINT_METADATA")
+FILE = "digest.json"
+# What a path in a damaged directory can be: gone, or of the wrong kind. Any other error is one of
+# the disk, the network or the permissions, and says nothing about the file.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-def seal(directory: epath.Path) -> None:
-    """Writes the SHA-256 of every file below a directory into its `digest.json`."""
-    digests = {str(path.relative_to(directory)): _digest(path) for path in _files(directory)}
-    (directory / SEAL).write_text(json.dumps(digests, indent=1))
+def write_checksums(directory: epath.Path, leave_out: tuple[str, ...] = ()) -> None:
+    """Writes the SHA-256 of every file below a directory into its `digest.json`.
+
+    Args:
+      directory: a finished checkpoint.
+      leave_out: names of files that change later.
+    """
+    files = _files(directory, {FILE, *leave_out})
+    digests = {str(path.relative_to(directory)): _digest(path) for path in files}
+    (directory / FILE).write_text(json.dumps(digests, indent=1))
 
 
-def fault(directory: epath.Path) -> str | None:
-    """Returns what is wrong with the files of a sealed directory, or None.
+def find_damage(directory: epath.Path) -> str | None:
+    """Returns what is wrong with the files of a directory, or None.
 
     Notices a missing, truncated or changed file, down to one flipped bit.
 
     Raises:
-      UserError: a file is there and cannot be read, which is a fault of the disk or of permissions,
-        not of the file.
+      UserError: a file may be whole and cannot be read: no permission, a stale mount, a bad disk.
     """
+    name = FILE
     try:
-        digests = json.loads((directory / SEAL).read_text())
-        if not isinstance(digests, dict):
-            return f"{SEAL} holds no table"
+        digests = json.loads((directory / FILE).read_text())
+        if not isinstance(digests, dict) or not digests:
+            return f"{FILE} holds no table"
         for name, digest in digests.items():
-            if not (directory / name).exists():
-                return f"{name} is missing"
             if _digest(directory / name) != digest:
                 return f"{name} is not as it was written"
-    except FileNotFoundError:
-        return f"{SEAL} is missing"
-    except ValueError as error:
-        return f"{SEAL} holds no table ({error})"
+    except ABSENT:
+        return f"{name} is missing"
+    except (ValueError, RecursionError) as error:
+        return f"{FILE} holds no table ({error})"
     except OSError as error:
-        raise UserError(
-            f"checkpoint {directory} cannot be read ({error.strerror or error}): mend the disk or"
-            " the permissions"
-        ) from error
+        raise unreadable(directory / name, error) from error
     return None
 
 
-def _files(directory: epath.Path) -> list[epath.Path]:
+def unreadable(path: epath.Path, error: OSError) -> UserError:
+    """Returns the error to raise where a path cannot be read, though it may well be whole."""
+    return UserError(
+        f"{path} cannot be read ({error.strerror or error}): make it readable and start again;"
+        " nothing was moved or removed"
+    )
+
+
+def _files(directory: epath.Path, leave_out: set[str]) -> list[epath.Path]:
     found = []
     for path in sorted(directory.iterdir()):
         if path.is_dir():
-            found += _files(path)
-        elif path.name not in _UNSEALED:
+            found += _files(path, leave_out)
+        elif path.name not in leave_out:
             found.append(path)
     return found
 

@@ -1,14 +1,17 @@
 """What a person sees while a run goes on."""
 
+import contextlib
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
 PLAIN_LINE_SECONDS = 30
+_CLOCK_SECONDS = 0.5
 
 
 class Display:
@@ -38,11 +41,31 @@ class Display:
         else:
             self.say(line)
 
-    def table(self, rows: Mapping[str, str]) -> None:
-        """Prints names and values in two columns."""
-        width = max(map(len, rows))
-        for name, value in rows.items():
-            self.say(f"{name:<{width}}  {value}")
+    def row(self, name: str, value: str, width: int = 8) -> None:
+        """Prints a name and a value in two columns, of which the first is `width` wide."""
+        self.say(f"{name:<{width}}  {value}")
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Says what is being waited for inside; on a terminal with the seconds, counting."""
+        if not self._live:
+            self.say(f"{what} ...")
+            yield
+            return
+        ended = threading.Event()
+        with tqdm(desc=what, bar_format="{desc} ... {elapsed}", leave=False) as clock:
+
+            def count() -> None:
+                while not ended.wait(_CLOCK_SECONDS):
+                    clock.refresh()
+
+            counting = threading.Thread(target=count, name="clock", daemon=True)
+            counting.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                counting.join()
 
     def start(self, what: str, total: int, done: int = 0, unit: str = "step") -> None:
         """Begins a stretch of work of `total` units."""

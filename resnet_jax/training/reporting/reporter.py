@@ -14,6 +14,7 @@ from resnet_jax.training.progress import Progress
 from resnet_jax.training.reporting.display import Display
 from resnet_jax.training.reporting.goodput import STEPS, Goodput
 from resnet_jax.training.reporting.logbook import Logbook
+from resnet_jax.training.reporting.outlook import Outlook
 from resnet_jax.training.reporting.step_timer import StepTimer
 from resnet_jax.training.reporting.trace import Trace
 
@@ -32,6 +33,7 @@ class Reporter:
       trace: records some of the steps.
       diagnose: (batches, images, seconds) -> a line when steps wait too long for data, else None;
         it is said once.
+      outlook: what the first steps say of the whole run.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Reporter:
         goodput: Goodput,
         trace: Trace,
         diagnose: Diagnose,
+        outlook: Outlook,
     ):
         self.say = display.say
         self._plan, self._display, self._logbook = plan, display, logbook
         self._goodput, self._trace = goodput, trace
         self._diagnose, self._is_diagnosed = diagnose, False
+        self._outlook = outlook
         self._timer = StepTimer()
         self._images_per_sec = 0.0
 
@@ -76,6 +80,8 @@ class Reporter:
     def step(self, progress: Progress) -> float:
         """Shows the newest numbers; returns the seconds since the step before."""
         seconds = self._timer.step(self._plan.batch_size)
+        for line in self._outlook.step(seconds):
+            self.say(line)
         means = progress.window.means()
         self._display.tick(
             numbers={
@@ -149,3 +155,7 @@ class Reporter:
             self._trace.stop()
         if paused:
             self._timer.restart()
+
+    def close(self) -> None:
+        """Writes what of the log could not be written before, if it can be now."""
+        self._logbook.close()

@@ -1,0 +1,87 @@
+"""What a person is told before and at the start of a run, a line for each thing."""
+
+from collections.abc import Iterator, Mapping
+
+from resnet_jax import config as recipe
+from resnet_jax.data.splits import overlap
+from resnet_jax.experiment import Experiment
+from resnet_jax.models import zoo
+from resnet_jax.models.analysis.summary import summarize
+from resnet_jax.training import schedule
+
+
+def rows(experiment: Experiment, workdir: str) -> Iterator[tuple[str, str]]:
+    """Yields name and value of what a run is, each when it is known."""
+    config, plan = experiment.config, experiment.plan
+    train_source, eval_source = experiment.train_loader.source, experiment.eval_loader.source
+    height, width, channels = experiment.train_loader.image_shape
+    yield (
+        "data",
+        f"{train_source.name}, {len(train_source):,} {train_source.split} and "
+        f"{len(eval_source):,} {eval_source.split} images of {height}×{width}×{channels}, "
+        f"{len(train_source.classes)} classes",
+    )
+    summary = summarize(experiment.model, (height, width), channels)
+    yield (
+        "model",
+        f"{zoo.describe(config.model)}: {summary.params:,} parameters, "
+        f"{summary.macs / 1e6:,.1f} M multiply-adds, {config.precision}",
+    )
+    yield (
+        "schedule",
+        f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps; "
+        f"{config.optimizer.name}, {_rate(experiment)}, {_course(config.schedule)}",
+    )
+    parts = config.accumulate_steps
+    yield (
+        "batch",
+        f"{config.batch_size} images, {config.batch_size // experiment.mesh.size} a device"
+        + (f" in {parts} parts" if parts > 1 else ""),
+    )
+    yield "workdir", str(workdir)
+
+
+def _rate(experiment: Experiment) -> str:
+    """Says the peak rate and how it came about."""
+    config, peak = experiment.config, experiment.peak_rate
+    base_lr = config.schedule.base_lr
+    if peak == base_lr:
+        return f"peak rate {peak:g} = base_lr"
+    base = schedule.base_batch_size(config.schedule, config.optimizer.name)
+    return f"peak rate {peak:g} = base_lr {base_lr:g} x batch {config.batch_size} / {base}"
+
+
+def _course(settings: Mapping) -> str:
+    course = settings["name"]
+    if course == "step":
+        drops = ", ".join(f"{boundary:g}" for boundary in settings["boundaries"])
+        course = f"× {settings['factor']:g} at epochs {drops}"
+    warmup = settings["warmup_epochs"]
+    return course + (f", {warmup:g} epochs of warm-up" if warmup else "")
+
+
+def warnings(experiment: Experiment) -> list[str]:
+    """Returns a line for everything in the recipe that is allowed and seldom meant."""
+    trained, source = experiment.train_loader.source.split, experiment.eval_loader.source
+    lines = recipe.warnings(experiment.config)
+    lines += schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
+    if overlap(trained, source.split):
+        lines.append(
+            f"{source.split} is scored and {trained} trained on: the scores say nothing of other "
+            "images"
+        )
+    if lacking := source.lacking_classes():
+        lines.append(f"{source.split} is scored and has no image of {lacking} of the classes")
+    return lines
+
+
+def advice(experiment: Experiment) -> str:
+    """Says what makes the steps of this recipe cheaper."""
+    model, (height, width, _) = experiment.model, experiment.train_loader.image_shape
+    changes = []
+    if model.stem == "small" and max(height, width) > 64:
+        changes.append('config.model.stem="imagenet", which works on maps of a 16th of the size')
+    if max(height, width) > 32:
+        changes.append(f"a smaller config.data.image_size than {max(height, width)}")
+    changes.append(f"a smaller network than {experiment.config.model.name}")
+    return " or ".join(changes)
