@@ -98,6 +98,7 @@ def prepare(
                 "eval_fraction": eval_fraction,
             },
             advance=bar.update,
+            say=bar.write,
         )
     held = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(

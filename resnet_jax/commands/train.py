@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, run
 from resnet_jax.commands import Arguments, Verb
-from resnet_jax.data.splits import overlap
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
 from resnet_jax.distributed.requests import Requests
 from resnet_jax.distributed.runtime import prepare_runtime
@@ -208,15 +207,13 @@ def _diagnose(experiment: Experiment) -> Callable[[data.Prefetcher, int, float],
 
 def _warnings(experiment: Experiment) -> list[str]:
     """Returns a line for everything in the recipe that is allowed and seldom meant."""
-    trained, source = experiment.train_loader.source.split, experiment.eval_loader.source
+    trained, scored = experiment.train_loader.source, experiment.eval_loader.source
     lines = schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
-    if overlap(trained, source.split):
+    if shared := data.count_shared(trained, scored):
         lines.append(
-            f"{source.split} is scored and {trained} trained on: the scores say nothing of other "
-            "images"
+            f"{shared:,} of the {len(scored):,} images of {scored.split} that are scored are "
+            f"trained on, as {trained.split}: the scores say nothing of other images"
         )
-    if lacking := source.lacking_classes():
-        lines.append(f"{source.split} is scored and has no image of {lacking} of the classes")
     return lines
 
 

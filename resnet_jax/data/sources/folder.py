@@ -22,11 +22,10 @@ class FolderSource(Source):
       split: as in `Source`.
       files: the files; the folders are the classes.
       notes: as in `Source`.
-      holdout: the rule by which files were held out, see `holdout.held_out`; None: none were.
+      holdout: as in `Source`.
 
     Attributes:
       paths: the files as a sequence of `pathlib.Path`.
-      holdout: as given.
     """
 
     name = "folder"
@@ -49,6 +48,9 @@ class FolderSource(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         return fingerprint.of_files(self.paths, self.classes)
+
+    def ingredients(self, start: int, stop: int) -> str:
+        return fingerprint.of_some_files(self.paths, range(start, stop))
 
     def where(self, place: int) -> str:
         return tree.printable(self.paths.path(place))

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -24,6 +24,12 @@ _SECONDS_BETWEEN_LINES = 5.0
 def printable(path: str) -> str:
     """Returns a path as text that any terminal takes; bytes that are no UTF-8 appear as \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def named(names: Iterable[str], most: int = 3) -> str:
+    """Returns the first of `names`, and "..." where there are more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 class Files(Sequence[pathlib.Path]):
