@@ -79,11 +79,15 @@ def prepare(
     fault = data.FIELDS["eval_fraction"].fault(eval_fraction)
     if fault:
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
+    if eval_fraction is not None and name != "folder":
+        raise UserError(f"--eval_fraction={eval_fraction}: holds out files of --source=folder only")
     if data_dir is None and name in ("folder", "shards", "imagenet_tars"):
         raise UserError(f"--data_dir is missing: name the directory of --source={name}")
     data.check_is_mounted("--data_dir", data_dir)
     data.check_is_mounted("--output_dir", output_dir)
     sources = _sources(name, data_dir, eval_fraction, splits)
+    for line in dict.fromkeys(line for source in sources.values() for line in source.notes):
+        print(line)
     total = sum(map(len, sources.values()))
     with tqdm(total=total, unit=" images", smoothing=0) as bar:
         counts = pack(

@@ -132,12 +132,6 @@ def check(config: Any) -> None:
         text = getattr(config, field)
         if text is not None:
             splits.parse(text, field)
-    if config.eval_fraction is not None and config.name != "folder":
-        raise UserError(
-            f"config.data.eval_fraction = {config.eval_fraction:g}: has no effect, since data.name"
-            f" is {config.name!r}; it holds images of a 'folder' out, of others take parts such as"
-            " data.train_split='train[:90%]'"
-        )
     if (config.mean is None) != (config.std is None):
         given, missing = ("std", "mean") if config.mean is None else ("mean", "std")
         raise UserError(
@@ -205,8 +199,13 @@ def without_effect(config: Any, source: Source, train: bool) -> list[str]:
                 config.name == "synthetic",
                 "the data is not synthetic",
             ),
+            (("eval_fraction",), config.name == "folder", "it holds out files of a folder"),
             (("max_skipped",), config.on_error == "skip", "on_error is 'stop'"),
-            (("holdout",), config.eval_fraction is not None, "eval_fraction is None"),
+            (
+                ("holdout",),
+                config.eval_fraction is not None or config.holdout == BEFORE["holdout"],
+                "eval_fraction is None",
+            ),
         ]
     else:
         uses = [(("eval_crop",), encoded, "the images are no encoded files of any size")]

@@ -365,6 +365,7 @@ def test_one_split_is_not_prepared_twice(tree, tmp_path, splits):
         ),
         ({"output_dir": "s3://bucket/out"}, r"--output_dir = s3://bucket/out: .*mount the bucket"),
         ({"eval_fraction": 2.0}, r"--eval_fraction=2\.0: must be below 1"),
+        ({"name": "digits", "eval_fraction": 0.2}, r"--eval_fraction=0\.2: .*--source=folder only"),
     ],
 )
 def test_the_command_names_the_flag_that_is_wrong(tree, changes, message):

@@ -294,6 +294,9 @@ def test_fields_that_do_not_fit_are_refused(changes, message):
         (True, {"label_key": "species"}, "label_key = 'species'"),
         (True, {"max_skipped": 0.5}, "max_skipped = 0.5 has no effect, since on_error is 'stop'"),
         (True, {"holdout": "name"}, "holdout = 'name'"),
+        (True, {"eval_fraction": 0.5}, "eval_fraction = 0.5 has no effect, since it holds out"),
+        # What a run from before the field has, which nobody set.
+        (True, {"holdout": "position"}, None),
         (True, {"dir": "."}, "dir = '.' has no effect, since no directory is read"),
         (True, {"random_resized_crop": True, "image_size": 8, "crop_scale": (0.5, 1.0)}, None),
         (True, {"mixup": 0.2, "mix_probability": 0.5}, None),
