@@ -75,8 +75,8 @@ def prepare(
         _make(work, jobs, num_threads or decode.cores())
         if work.changed:
             say(
-                f"{output}: {len(work.changed)} of its shards were not of today's images, and are"
-                f" made again ({named(sorted(work.changed))})"
+                f"{output}: shards made again, or removed, since their images have changed:"
+                f" {len(work.changed)} ({named(sorted(work.changed))})"
             )
         return _finish(work, jobs)
     except decode.CorruptImageError as error:
