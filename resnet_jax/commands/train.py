@@ -211,8 +211,8 @@ def _warnings(experiment: Experiment) -> list[str]:
     lines = schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
     if shared := data.count_shared(trained, scored):
         lines.append(
-            f"{scored.split} is scored and {trained.split} trained on, which have {shared:,} images "
-            "in common: the scores say nothing of other images"
+            f"{scored.split} is scored and {trained.split} trained on, which share {shared:,} "
+            "images: the scores say nothing of other images"
         )
     return lines
 
