@@ -348,7 +348,9 @@ def picture(*values):
 
 
 def test_a_feature_that_is_ambiguous_is_not_chosen_in_silence(tmp_path):
-    from tensorflow_datasets.features import ClassLabel, Image, Tensor
+    import tensorflow_datasets as tfds
+
+    ClassLabel, Image, Tensor = tfds.features.ClassLabel, tfds.features.Image, tfds.features.Tensor
 
     image = (Image(shape=(None, None, 3)), picture(1, 2, 3))
     mask = (Image(shape=(None, None, 3)), picture(9, 9, 9))
@@ -379,7 +381,9 @@ def test_a_feature_that_is_ambiguous_is_not_chosen_in_silence(tmp_path):
 
 
 def test_the_label_that_the_data_set_states_is_needed(tmp_path):
-    from tensorflow_datasets.features import ClassLabel, Image, Tensor
+    import tensorflow_datasets as tfds
+
+    ClassLabel, Image, Tensor = tfds.features.ClassLabel, tfds.features.Image, tfds.features.Tensor
 
     features_of(
         tmp_path,
@@ -394,7 +398,9 @@ def test_the_label_that_the_data_set_states_is_needed(tmp_path):
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (None, None, 4)])
 def test_alpha_is_dropped_from_images_of_one_size_as_from_others(tmp_path, shape):
-    from tensorflow_datasets.features import ClassLabel, Image
+    import tensorflow_datasets as tfds
+
+    ClassLabel, Image = tfds.features.ClassLabel, tfds.features.Image
 
     features_of(
         tmp_path,
