@@ -7,7 +7,11 @@ PYTHON is an interpreter of an environment that has TensorFlow; without it tf.da
 
 import contextlib
 import io
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +31,7 @@ from resnet_jax.data.images.decode import cores
 from resnet_jax.data.prepare import prepare
 
 FILES, IMAGES, BATCH = 200, 2560, 64  # different files; images of a turn
+TREE = (1000, 1281)  # folders, and files in each: ImageNet's training tree
 SETS = (((28, 28, 1), 50_000, 512), ((32, 32, 3), 50_000, 512), ((4, 4, 1), 1_281_167, 256))
 
 
@@ -127,6 +132,46 @@ def memory_row(shape: tuple[int, int, int], count: int, batch: int, rounds: int)
     }
 
 
+OPEN_TREE = """
+import json, resource, sys, time
+from resnet_jax import config, data
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+fields = config.defaults().data
+fields.name, fields.dir = "folder", sys.argv[1]
+before, began = peak(), time.perf_counter()
+data.fingerprint(data.open_source(fields, train=True, seed=0))
+print(json.dumps([time.perf_counter() - began, peak() - before]))
+"""
+
+
+def make_tree(root: Path, folders: int, files: int) -> None:
+    """Makes a training tree of empty files; of ImageNet's size in about 15 s."""
+    for label in range(folders):
+        folder = root / "train" / f"n{label:08d}"
+        folder.mkdir(parents=True)
+        directory = os.open(folder, os.O_RDONLY)
+        for number in range(files):
+            name = f"{folder.name}_{number * 7919 % 100_003}.JPEG"  # not in the order of names
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=directory))
+        os.close(directory)
+
+
+def tree_row(root: Path, folders: int, files: int, rounds: int) -> pages.Row:
+    """Returns the row of opening a tree and taking its fingerprint, each in a process of its own."""
+    make_tree(root, folders, files)
+    command = [sys.executable, "-c", OPEN_TREE, str(root)]
+    found = [json.loads(subprocess.check_output(command, cwd=ROOT)) for _ in range(rounds)]
+    seconds, mebibytes = zip(*found, strict=True)
+    return {
+        "tree": f"{folders * files:,} files in {folders:,} folders",
+        "opened, with fingerprint (s)": Range.of(seconds),
+        "memory on top (MiB)": Range.of(mebibytes),
+    }
+
+
 def main() -> None:
     parser = pages.parser(__doc__, rounds=5)
     parser.add_argument("--tensorflow_python", help="an interpreter that has TensorFlow")
@@ -144,7 +189,13 @@ def main() -> None:
             runs["tf.data"] = lambda images: worker.ask(600.0, images=images)
         rows = measure(runs, IMAGES, arguments.rounds)
     in_memory = [memory_row(*fields, arguments.rounds) for fields in SETS]
-    result["tables"] = {"JPEG files": rows, "Sets in memory, one thread": in_memory}
+    with tempfile.TemporaryDirectory() as root:
+        tree = tree_row(Path(root), *TREE, arguments.rounds)
+    result["tables"] = {
+        "JPEG files": rows,
+        "Sets in memory, one thread": in_memory,
+        "A folder tree of ImageNet's size": [tree],
+    }
     pages.save(result, arguments.output)
 
 

@@ -209,6 +209,7 @@ class Experiment:
             config.data.image_size = height
         if config.data.mean is None:
             config.data.mean, config.data.std = source.moments()
+        config.data.holdout = source.holdout
         self.config = config
 
     def check_processes(self, *loaders: data.Loader) -> None:
@@ -247,7 +248,7 @@ class Experiment:
     def _open(self, train: bool) -> data.Loader:
         config = self.config
         return data.Loader(
-            data.open_source(config.data, train=train, seed=config.seed),
+            data.open_source(config.data, train=train, seed=config.seed, say=self._say),
             config.data,
             batch_size=config.batch_size if train else config.eval_batch_size or config.batch_size,
             seed=config.seed,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from resnet_jax import config as recipe
-from resnet_jax.data.splits import overlap
+from resnet_jax import data
 from resnet_jax.experiment import Experiment
 from resnet_jax.models import zoo
 from resnet_jax.models.analysis.summary import summarize
@@ -62,16 +62,14 @@ def _course(settings: Mapping) -> str:
 
 def warnings(experiment: Experiment) -> list[str]:
     """Returns a line for everything in the recipe that is allowed and seldom meant."""
-    trained, source = experiment.train_loader.source.split, experiment.eval_loader.source
+    trained, scored = experiment.train_loader.source, experiment.eval_loader.source
     lines = recipe.warnings(experiment.config)
     lines += schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
-    if overlap(trained, source.split):
+    if shared := data.count_shared(trained, scored):
         lines.append(
-            f"{source.split} is scored and {trained} trained on: the scores say nothing of other "
-            "images"
+            f"{scored.split} is scored and {trained.split} trained on, which share {shared:,} "
+            "images: the scores say nothing of other images"
         )
-    if lacking := source.lacking_classes():
-        lines.append(f"{source.split} is scored and has no image of {lacking} of the classes")
     return lines
 
 

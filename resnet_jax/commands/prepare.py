@@ -72,7 +72,11 @@ def prepare(
     _check(name, data_dir, output_dir, short_side, quality, shard_examples, num_threads)
     if fault := data.FIELDS["eval_fraction"].fault(eval_fraction):
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
+    if eval_fraction is not None and name != "folder":
+        raise UserError(f"--eval_fraction={eval_fraction}: holds out files of --source=folder only")
     sources = _sources(name, data_dir, eval_fraction, splits)
+    for line in dict.fromkeys(line for source in sources.values() for line in source.notes):
+        print(line)
     total = sum(map(len, sources.values()))
     with Lock(output_dir), tqdm(total=total, unit=" images", smoothing=0) as bar:
         counts = pack(
@@ -87,6 +91,7 @@ def prepare(
                 "eval_fraction": eval_fraction,
             },
             advance=bar.update,
+            say=bar.write,
         )
     held = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(

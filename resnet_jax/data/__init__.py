@@ -12,7 +12,7 @@ from resnet_jax.data.prefetch import Prefetcher
 from resnet_jax.data.settings import BEFORE, FIELDS, check, check_is_mounted, resolve_augmentation
 from resnet_jax.data.sources import table
 from resnet_jax.data.sources.fingerprint import differences
-from resnet_jax.data.sources.source import IN_MEMORY_BYTES, ArraySource, Source
+from resnet_jax.data.sources.source import IN_MEMORY_BYTES, ArraySource, Source, count_shared
 
 __all__ = [
     "BEFORE",
@@ -23,6 +23,7 @@ __all__ = [
     "Source",
     "check",
     "check_is_mounted",
+    "count_shared",
     "describe_changes",
     "diagnosis",
     "fingerprint",
@@ -68,7 +69,7 @@ def describe_changes(old: Mapping[str, Any], source: Source) -> list[str]:
 
 
 def open_source(
-    config: Any, train: bool, seed: int, say: Callable[[str], None] = lambda line: None
+    config: Any, train: bool, seed: int, say: Callable[[str], None] | None = None
 ) -> Source:
     """Opens the training or the evaluation split of the data that `config` describes.
 
@@ -84,7 +85,7 @@ def open_source(
     Raises:
       UserError: the data is missing or broken, or the split does not exist.
     """
-    source, size = table.open_split(config, train, say), config.image_size
+    source, size = table.open_split(config, train, say or (lambda line: None)), config.image_size
     crops = train and resolve_augmentation(config, source).random_resized_crop
     if (
         isinstance(source, ArraySource)

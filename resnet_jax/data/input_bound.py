@@ -17,11 +17,14 @@ def diagnosis(feed: Prefetcher, source: Source, images: int, seconds: float) -> 
       seconds: how long that took.
 
     Returns:
-      The line, or None if the data keeps up.
+      The line, or None if the data keeps up, or makes images faster than the device takes them.
     """
     if not images or feed.wait <= _TOO_MUCH * seconds or not feed.busy:
         return None
-    device = images / max(seconds - feed.wait, 1e-9)
+    pipeline, device = feed.made / feed.busy, images / max(seconds - feed.wait, 1e-9)
+    # The wait was then for the first batch, and the run too short to hide it.
+    if pipeline >= device:
+        return None
     remedy = "more cores, or a larger data.num_threads"
     if source.image_shape is None and source.name != "shards":
         remedy = (
@@ -32,5 +35,5 @@ def diagnosis(feed: Prefetcher, source: Source, images: int, seconds: float) -> 
         remedy = "more cores, or prepare the shards again with a smaller --short_side"
     return (
         f"{feed.wait / seconds:.0%} of the time went into waiting for data: the data pipeline makes"
-        f" {feed.made / feed.busy:,.0f} images/s, the device takes {device:,.0f}: {remedy}"
+        f" {pipeline:,.0f} images/s, the device takes {device:,.0f}: {remedy}"
     )

@@ -12,6 +12,7 @@ from resnet_jax.data import settings, shuffle
 from resnet_jax.data.buffers import Buffers
 from resnet_jax.data.images import decode, geometry
 from resnet_jax.data.sources.source import Moments, Source, normalisation
+from resnet_jax.data.sources.tree import named
 from resnet_jax.errors import UserError
 
 _ENCODED_SIZE = 224
@@ -114,7 +115,9 @@ class Loader:
         self._crops = train and settings.resolve_augmentation(config, source).random_resized_crop
         self.image_shape = self._shape()
         self._is_own_size = source.image_shape == self.image_shape
+        decode.allow_pixels(config.max_pixels)
         # Bound once: a config's fields are slow to read.
+        self._most_pixels = config.max_pixels
         self._random_part = functools.partial(
             geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
         )
@@ -128,6 +131,14 @@ class Loader:
         self._threads = config.num_threads or decode.cores()
         self.skipped: dict[int, str] = {}
         self._say, self._saying = say or (lambda line: None), threading.Lock()
+        for line in [*source.notes, *settings.without_effect(config, source, train)]:
+            self._say(line)
+        missing = source.missing_classes()
+        if missing and not train:
+            self._say(
+                f"{source.split} is scored and has no image of {len(missing)} of the"
+                f" {len(source.classes)} classes ({named(missing)})"
+            )
 
     def _check(self, batch_size: int, process_count: int) -> None:
         source, config = self.source, self._config
@@ -297,12 +308,18 @@ class Loader:
             choose = functools.partial(
                 self._random_part, seed=self.seed, epoch=epoch, index=drawn_for
             )
-            return decode.part(
-                image, size, choose, where, smooth_chroma=False, channels=self.image_shape[2]
-            )
-        if self._is_own_size:
-            return decode.whole(image, self.image_shape, where)
-        # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
+            options = {"smooth_chroma": False}
+        elif self._is_own_size:
+            return decode.whole(image, self.image_shape, where, self._most_pixels)
+        else:
+            # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
+            choose, options = self._central_part, {"finest": 2.0}
         return decode.part(
-            image, size, self._central_part, where, finest=2.0, channels=self.image_shape[2]
+            image,
+            size,
+            choose,
+            where,
+            channels=self.image_shape[2],
+            most_pixels=self._most_pixels,
+            **options,
         )

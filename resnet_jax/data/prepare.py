@@ -19,6 +19,7 @@ from resnet_jax.data.images import decode
 from resnet_jax.data.sources import shards
 from resnet_jax.data.sources.records import ArrayRecordShard
 from resnet_jax.data.sources.source import Source
+from resnet_jax.data.sources.tree import named
 from resnet_jax.errors import UserError
 from resnet_jax.files import write_atomically
 
@@ -35,13 +36,15 @@ def prepare(
     num_threads: int | None = None,
     origin: Mapping[str, str | float | None] | None = None,
     advance: Callable[[int], None] = lambda examples: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, int]:
     """Writes shards of `sources` into a directory.
 
-    A shard appears under its name only when it is complete, with its checksum beside it; started
-    again, the same command goes on with those that are missing. The index, without which nothing
-    reads the directory, comes last, after every shard's number of records has been held against the
-    source's.
+    A shard appears under its name only when it is complete, with its checksum beside it, and a
+    digest of the names, sizes and labels that went into it. Started again, the same command makes
+    those that are missing, and those whose images have changed since. The index, without which
+    nothing reads the directory, comes last, after every shard's number of records has been held
+    against the source's.
 
     Args:
       sources: split name -> source of encoded images; all with the same classes.
@@ -54,6 +57,7 @@ def prepare(
       origin: what else tells this preparation from another, such as the directory of the data; what
         `output` holds is only gone on with if it came from the same.
       advance: called with the number of examples finished since the last call.
+      say: told in a line of shards that were made again.
 
     Returns:
       split -> number of examples.
@@ -63,16 +67,17 @@ def prepare(
         `output` holds the start of another preparation.
     """
     plan = {**(origin or {}), **_plan(sources, short_side, quality, shard_examples)}
-    work = _Work(sources, output, plan, advance)
-    jobs = [
-        (split, number)
-        for split, source in sources.items()
-        for number in range(-(-len(source) // shard_examples))
-    ]
+    work = _Work(sources, output, plan, advance, say)
+    jobs = _jobs(plan)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _check_plan(output, work.plan)
+        _check_plan(work)
         _make(work, jobs, num_threads or decode.cores())
+        if work.changed:
+            say(
+                f"{output}: shards made again, or removed, since their images have changed:"
+                f" {len(work.changed)} ({named(sorted(work.changed))})"
+            )
         return _finish(work, jobs)
     except decode.CorruptImageError as error:
         raise UserError(
@@ -96,6 +101,8 @@ class _Work:
     output: pathlib.Path
     plan: dict[str, Any]
     advance: Callable[[int], None]
+    say: Callable[[str], None]
+    changed: list[str] = dataclasses.field(default_factory=list)
     given_up: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
@@ -125,18 +132,26 @@ def _plan(
     }
 
 
-def _check_plan(output: pathlib.Path, plan: dict[str, Any]) -> None:
+def _check_plan(work: _Work) -> None:
+    """Refuses the start of another preparation, and removes shards that another number of examples
+    has left.
+    """
+    output, plan = work.output, work.plan
     path = output / _PLAN
     if not path.is_file():
         write_atomically(path, json.dumps(plan))
         return
     try:
         found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("it is no plan")
     except ValueError as error:
         raise UserError(
             f"{path}: is damaged ({error}); empty the directory and prepare again"
         ) from error
-    different = [field for field in plan if plan[field] != found.get(field)]
+    # What the data consists of may change; each shard knows what it was made of.
+    of_data = ("examples", "classes")
+    different = [f for f in plan if plan[f] != found.get(f) and f not in of_data]
     if different:
         field = different[0]
         there, wanted = (_shown(value) for value in (found.get(field), plan[field]))
@@ -144,6 +159,23 @@ def _check_plan(output: pathlib.Path, plan: dict[str, Any]) -> None:
             f"{output}: holds shards with {field} {there}, not {wanted}; take another directory, or"
             " empty this one"
         )
+    if any(plan[field] != found.get(field) for field in of_data):
+        (output / shards.INDEX).unlink(missing_ok=True)
+        wanted = {_file(plan, *job) for job in _jobs(plan)}
+        for old in output.glob("*-of-*.array_record"):
+            if old.name not in wanted:
+                _note(old).unlink(missing_ok=True)
+                old.unlink()
+                work.changed.append(old.name)
+        write_atomically(path, json.dumps(plan))
+
+
+def _jobs(plan: dict[str, Any]) -> list[tuple[str, int]]:
+    return [
+        (split, number)
+        for split, examples in plan["examples"].items()
+        for number in range(-(-examples // plan["shard_examples"]))
+    ]
 
 
 def _shown(value: Any) -> str:
@@ -173,13 +205,17 @@ def _shard(work: _Work, split: str, number: int) -> None:
     stop = min(start + work.plan["shard_examples"], len(work.sources[split]))
     if work.given_up.is_set():
         return
+    ingredients = work.sources[split].ingredients(start, stop)
     if path.is_file() and _note(path).is_file():
-        work.advance(stop - start)
-        return
+        if _read_note(path).get("ingredients") == ingredients:
+            work.advance(stop - start)
+            return
+        work.changed.append(path.name)
     _note(path).unlink(missing_ok=True)
+    (work.output / shards.INDEX).unlink(missing_ok=True)
     unfinished = path.with_suffix(".unfinished")
     try:
-        _write(work, split, start, stop, unfinished)
+        counts = _write(work, split, start, stop, unfinished)
         if work.given_up.is_set():
             return
         with unfinished.open("rb") as file:
@@ -193,14 +229,27 @@ def _shard(work: _Work, split: str, number: int) -> None:
         "examples": stop - start,
         "bytes": path.stat().st_size,
         "sha256": digest,
+        "ingredients": ingredients,
+        "counts": counts,
     }
     write_atomically(_note(path), json.dumps(note))
 
 
-def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -> None:
+def _read_note(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the note beside a shard, {} where it is damaged."""
+    try:
+        note = json.loads(_note(path).read_text())
+    except ValueError:
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -> list[int]:
+    """Writes the records of one shard and returns how many of each class there are."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     source, short_side = work.sources[split], work.plan["short_side"]
+    counts = [0] * len(source.classes)
     # One record a group, so that reading one unpacks one; JPEG does not compress, so nothing is
     # tried.
     writer = _written(path, ArrayRecordWriter, str(path), "group_size:1,uncompressed")
@@ -209,15 +258,17 @@ def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -
             break
         example = source[place]
         image = example.image
+        counts[example.label] += 1
         if short_side:
             image = shrink(image, short_side, work.plan["quality"], source.where(place))
         _written(path, writer.write, shards.pack(example.label, image))
         work.advance(1)
     _written(path, writer.close)
     if work.given_up.is_set():
-        return
+        return counts
     if _written(path, lambda: len(ArrayRecordShard(path))) != stop - start:
         raise OSError(errno.ENOSPC, "the shard came out short, as on a full disk", str(path))
+    return counts
 
 
 def _written(path: pathlib.Path, write: Callable, *arguments: Any) -> Any:
@@ -248,7 +299,7 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
     sources, output, plan = work.sources, work.output, work.plan
     notes = {split: [] for split in sources}
     for split, number in jobs:
-        notes[split].append(json.loads(_note(output / _file(plan, split, number)).read_text()))
+        notes[split].append(_read_note(output / _file(plan, split, number)))
     for split, source in sources.items():
         written = sum(note["examples"] for note in notes[split])
         if written != len(source):
@@ -262,6 +313,7 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
         split: {
             "examples": len(source),
             "lacking_classes": source.lacking_classes(),
+            "counts": np.sum([note.pop("counts") for note in notes[split]], axis=0).tolist(),
             "shards": notes[split],
         }
         for split, source in sources.items()

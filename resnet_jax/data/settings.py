@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from resnet_jax.data import splits
+from resnet_jax.data.images import decode
 from resnet_jax.data.sources import holdout, table
 from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
@@ -53,11 +54,22 @@ FIELDS = {
         below=1,
         needs=(Needs("on_error", ("skip",)),),
     ),
+    "max_pixels": Field(
+        decode.MOST_PIXELS, "an image of more counts as corrupt", at_least=1, at_most=1 << 32
+    ),
     "mean": Field(
-        None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...]
+        None,
+        "per channel, of pixels in 0..1, a 255th of those in 0..255; None: the source's own",
+        tuple[float, ...],
+        at_least=0,
+        at_most=1,
     ),
     "std": Field(
-        None, "per channel, of pixels in 0..1; None: the source's own", tuple[float, ...], above=0
+        None,
+        "per channel, of pixels in 0..1, a 255th of those in 0..255; None: the source's own",
+        tuple[float, ...],
+        above=0,
+        at_most=1,
     ),
     "random_resized_crop": Field(
         None, "None: on for sources of encoded files, off for others", bool
@@ -195,6 +207,55 @@ def resolve_augmentation(config: Any, source: Source) -> Augmentation:
             for given in (config.random_resized_crop, config.flip)
         )
     )
+
+
+def without_effect(config: Any, source: Source, train: bool) -> list[str]:
+    """Returns a line for each field that was set to what this use of a source does not read.
+
+    Args:
+      config: `config.data`.
+      source: the split.
+      train: whether it is trained on.
+    """
+    encoded, on = source.image_shape is None, resolve_augmentation(config, source)
+    # Fields, whether they are read, and why not.
+    if train:
+        uses = [
+            (("crop_scale", "crop_ratio"), on.random_resized_crop, "random_resized_crop is off"),
+            (
+                ("erasing_scale", "erasing_ratio", "erasing_fill"),
+                config.random_erasing,
+                "random_erasing is 0",
+            ),
+            (("mix_probability",), config.mixup or config.cutmix, "mixup and cutmix are 0"),
+            (("cutmix_share",), config.mixup and config.cutmix, "mixup or cutmix is 0"),
+            (("dir",), config.name not in ("digits", "synthetic"), "no directory is read"),
+            (
+                ("image_key", "label_key"),
+                config.name not in table.SOURCES,
+                "it is no TFDS set",
+            ),
+            (
+                ("synthetic_train", "synthetic_eval", "synthetic_classes"),
+                config.name == "synthetic",
+                "the data is not synthetic",
+            ),
+            (("eval_fraction",), config.name == "folder", "it holds out files of a folder"),
+            (("max_skipped",), config.on_error == "skip", "on_error is 'stop'"),
+            (
+                ("holdout",),
+                config.eval_fraction is not None or config.holdout == BEFORE["holdout"],
+                "eval_fraction is None",
+            ),
+        ]
+    else:
+        uses = [(("eval_crop",), encoded, "the images are no encoded files of any size")]
+    return [
+        f"config.data.{field} = {config[field]!r} has no effect, since {reason} ({source.name})"
+        for fields, is_read, reason in uses
+        for field in fields
+        if not is_read and config[field] != FIELDS[field].default
+    ]
 
 
 def check_is_mounted(name: str, directory: str | None) -> None:

@@ -55,22 +55,6 @@ def parse(text: str, field: str) -> Part:
     return Part(*match.group("name", "low", "high"))
 
 
-def overlap(one: str, other: str) -> bool:
-    """Whether two splits, as written, share examples; of bounds in examples this is not known, and
-    False.
-    """
-    first, second = parse(one, "train_split"), parse(other, "eval_split")
-    if first.name != second.name:
-        return False
-    bounds = [
-        bound for part in (first, second) for bound in (part.low, part.high) if bound is not None
-    ]
-    if all(bound.endswith("%") for bound in bounds):
-        (low, high), (start, stop) = first.bounds(100), second.bounds(100)
-        return max(low, start) < min(high, stop)
-    return one == other or any(part.is_whole for part in (first, second))
-
-
 def absent(field: str, name: str, known: list[str], where: str) -> UserError:
     """Returns the error for a split that `where` does not have."""
     hint = nearest(name, known) or f"it has {', '.join(sorted(known)[:12])}"

@@ -57,6 +57,13 @@ def test_every_pipeline_decodes_the_photographs(tmp_path, monkeypatch):
     assert row["images"] == "400 of 8x8x1, batch 8"
 
 
+def test_a_folder_tree_is_made_and_opened(tmp_path):
+    row = input_benchmark.tree_row(tmp_path, 3, 5, rounds=1)
+    assert row["tree"] == "15 files in 3 folders"
+    assert row["opened, with fingerprint (s)"].median > 0
+    assert len(list(tmp_path.glob("train/*/*.JPEG"))) == 15
+
+
 def test_only_a_first_start_compiles(monkeypatch):
     monkeypatch.setattr(startup, "IMPORTS", {"import json": ["-c", "import json"]})
     flags = ("--config.model.width=4", "--config.model.stage_sizes=1,", "--config.num_epochs=3")

@@ -1,26 +1,35 @@
 """Broken files by the thousand: only the documented errors may come out.
 
-    python tests/data/fuzz.py --cases=20000 [--seed=1]
+    PYTHONPATH=tests python tests/data/fuzz.py --cases=20000 [--seed=1]
 
 runs the long form, under an address-space limit of 4 GiB; the test-suite runs a short one.
 """
 
 import argparse
 import io
+import json
+import os
 import pathlib
 import resource
+import shutil
 import struct
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
+import fabricate
 import numpy as np
+from data_settings import settings
 from PIL import Image
 
 from resnet_jax import UserError
+from resnet_jax.data import fingerprint, open_source
 from resnet_jax.data.images import decode
-from resnet_jax.data.sources import idx, tfrecord
+from resnet_jax.data.prepare import prepare
+from resnet_jax.data.sources import classes, idx, shards, tfrecord
 from resnet_jax.data.sources.records import ArrayRecordShard, Records
+from resnet_jax.data.sources.tfds import TfdsSource
 
 LIMIT = 4 << 30
 SLOW = 20.0
@@ -103,26 +112,111 @@ def check_records(path: pathlib.Path, shard_type: type) -> None:
         assert len(records[place]) < 1 << 24
 
 
-def originals(root: pathlib.Path) -> dict[str, list[bytes]]:
+def check_classes(path: pathlib.Path) -> None:
+    found = classes.read(path)
+    assert found
+    assert len(set(found)) == len(found)
+    "".join(found).encode()
+
+
+def check_index(directory: pathlib.Path, data: bytes) -> None:
+    (directory / shards.INDEX).write_bytes(data)
+    fields = settings(name="shards", dir=str(directory))
+    for train in (True, False):
+        source = open_source(fields, train, 0)
+        fingerprint(source)
+        for place in range(min(len(source), 5)):
+            assert 0 <= source[place].label < len(source.classes)
+
+
+def check_example(source: TfdsSource, data: bytes) -> None:
+    """A record whose checksum is right and whose content is not: as a broken writer leaves it."""
+    source._records = _OneRecord(data)
+    assert 0 <= source[0].label < len(source.classes)
+
+
+class _OneRecord(list):
+    def __init__(self, data: bytes):
+        super().__init__([data])
+
+    def where(self, place: int) -> str:
+        return "shard, record 0"
+
+
+def check_names(root: pathlib.Path, data: bytes) -> None:
+    """File and folder names are any bytes but zero and slash."""
+    names = [
+        name[:200] for name in data.replace(b"/", b"").split(b"\0") if name not in (b".", b"..")
+    ]
+    tree = root / "names"
+    shutil.rmtree(tree, ignore_errors=True)
+    for number, name in enumerate(filter(None, names)):
+        folder = os.fsencode(tree) + b"/train/" + (name if number % 3 == 0 else b"a")
+        os.makedirs(folder, exist_ok=True)
+        path = folder + b"/" + name
+        if not os.path.exists(path):
+            os.symlink(b"x", path) if number % 7 == 5 else open(path, "wb").close()
+    fields = settings(name="folder", dir=str(tree), train_split="train")
+    source = open_source(fields, True, 0)
+    json.dumps(fingerprint(source))
+    for place in range(len(source)):
+        source.where(place).encode()
+        assert source[place].image == b""
+    "".join([*source.notes, *source.classes]).encode()
+
+
+def original_index(root: pathlib.Path) -> bytes:
+    tree = root / "tree"
+    fabricate.folder_tree(
+        tree, {s: {"a": [jpegs()[0]] * 3, "b": [jpegs()[1]]} for s in ("train", "val")}
+    )
+    fields = settings(name="folder", dir=str(tree))
+    sources = {s: open_source(fields, s == "train", 0) for s in ("train", "val")}
+    prepare(sources, root / "shards", shard_examples=2)
+    return (root / "shards" / shards.INDEX).read_bytes()
+
+
+def original_examples(root: pathlib.Path) -> tuple[TfdsSource, list[bytes]]:
+    examples = [(jpegs()[0][:200], label) for label in range(3)]
+    fabricate.tfds_directory(
+        root / "tfds",
+        {"train": examples},
+        name="x",
+        classes=["a", "b", "c"],
+        file_format="tfrecord",
+    )
+    source = open_source(settings(name="x", dir=str(root / "tfds")), True, 0)
+    return source, [source._records[place] for place in range(3)]
+
+
+def readers(root: pathlib.Path) -> dict[str, tuple[list[bytes], Callable]]:
+    """Returns kind -> (sound files, a check of (path, its bytes, draws))."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     values = np.arange(3 * 5 * 5, dtype=np.uint8).reshape(3, 5, 5)
     header = struct.pack(">HBB3I", 0, 8, 3, *values.shape) + values.tobytes()
     labels = struct.pack(">HBBI", 0, 8, 1, 9) + bytes(range(9))
-    frames = b""
-    for record in (b"one", b"", b"three" * 40):
-        size = struct.pack("<Q", len(record))
-        frames += size + struct.pack("<I", tfrecord.masked_crc(size)) + record
-        frames += struct.pack("<I", tfrecord.masked_crc(record))
+    frames = b"".join(map(fabricate.tfrecord_frame, (b"one", b"", b"three" * 40)))
     writer = ArrayRecordWriter(str(root / "whole"), "group_size:1")
     for place in range(20):
         writer.write(np.random.default_rng(place).bytes(6000))
     writer.close()
+    index = original_index(root)
+    source, examples = original_examples(root)
+    listed = [b"cat\ndog\nbird\n", "\ufeffGrüße\r\nx y\r\n\r\n".encode()]
+    names = ["a\0b.jpg\0ü.png\0._c.jpg\0d.TIFF\0notes.txt\0train".encode(), b"x.jpg\0\xe9.jpg\0y"]
     return {
-        "image": jpegs(),
-        "idx": [header, labels],
-        "tfrecord": [frames],
-        "array_record": [(root / "whole").read_bytes()],
+        "image": (jpegs(), lambda path, data, draws: check_image(data, draws)),
+        "idx": ([header, labels], lambda path, data, draws: check_idx(path)),
+        "tfrecord": ([frames], lambda path, data, draws: check_records(path, _Walked)),
+        "array_record": (
+            [(root / "whole").read_bytes()],
+            lambda path, data, draws: check_records(path, ArrayRecordShard),
+        ),
+        "classes": (listed, lambda path, data, draws: check_classes(path)),
+        "index": ([index], lambda path, data, draws: check_index(root / "shards", data)),
+        "example": (examples, lambda path, data, draws: check_example(source, data)),
+        "names": (names, lambda path, data, draws: check_names(root, data)),
     }
 
 
@@ -135,10 +229,10 @@ def fuzz(cases: int, seed: int) -> dict[str, int]:
     draws, refused = np.random.default_rng(seed), {}
     with tempfile.TemporaryDirectory() as root:
         root = pathlib.Path(root)
-        kinds = originals(root)
+        kinds = readers(root)
         for case in range(cases):
             kind = list(kinds)[case % len(kinds)]
-            files = kinds[kind]
+            files, check = kinds[kind]
             data = mutated(
                 files[draws.integers(len(files))], draws, files[draws.integers(len(files))]
             )
@@ -146,16 +240,12 @@ def fuzz(cases: int, seed: int) -> dict[str, int]:
             path.write_bytes(data)
             began = time.perf_counter()
             try:
-                if kind == "image":
-                    check_image(data, draws)
-                elif kind == "idx":
-                    check_idx(path)
-                elif kind == "tfrecord":
-                    check_records(path, _Walked)
-                else:
-                    check_records(path, ArrayRecordShard)
+                check(path, data, draws)
             except UserError:
                 refused[kind] = refused.get(kind, 0) + 1
+            except BaseException as error:
+                error.add_note(f"seed {seed}, case {case}, {kind}: {data[:300]!r}")
+                raise
             assert time.perf_counter() - began < SLOW, f"seed {seed}, case {case}: too slow"
     return refused
 

@@ -365,6 +365,7 @@ def test_one_split_is_not_prepared_twice(tree, tmp_path, splits):
         ),
         ({"output_dir": "s3://bucket/out"}, r"--output_dir = s3://bucket/out: .*mount the bucket"),
         ({"eval_fraction": 2.0}, r"--eval_fraction=2\.0: must be below 1"),
+        ({"name": "digits", "eval_fraction": 0.2}, r"--eval_fraction=0\.2: .*--source=folder only"),
     ],
 )
 def test_the_command_names_the_flag_that_is_wrong(tree, changes, message):
@@ -537,3 +538,144 @@ def test_a_tfds_set_with_variants_is_found_by_its_plain_name(tmp_path):
         UserError, match=r"several of it; name one, such as eurosat/all \(all, rgb\)"
     ):
         opened(name="eurosat", dir=tmp_path)
+
+
+def labels_of(directory, split="train"):
+    source = opened(split == "train", name="shards", dir=directory)
+    return [source[place].label for place in range(len(source))]
+
+
+def pack(tree, output):
+    command.prepare("folder", str(tree), str(output), splits=["train"], shard_examples=3)
+
+
+def test_an_image_that_moved_to_its_right_class_is_packed_again(tree, tmp_path, capsys):
+    pack(tree, tmp_path / "out")
+    kept = tmp_path / "out" / "train-00000-of-00003.array_record"
+    before = kept.stat().st_mtime_ns
+    (tree / "train" / "a" / "image_0003.jpg").rename(tree / "train" / "b" / "image_0000a.jpg")
+    pack(tree, tmp_path / "out")
+    shards = opened(name="shards", dir=tmp_path / "out")
+    assert content(shards) == content(opened(name="folder", dir=tree))
+    assert kept.stat().st_mtime_ns == before
+    said = capsys.readouterr()
+    line = "have changed: 1 (train-00001-of-00003.array_record)"
+    assert line in said.out + said.err
+
+
+def test_a_rename_between_two_tries_packs_no_image_twice(tree, tmp_path):
+    done = []
+
+    def stop(examples):
+        done.append(examples)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared(tree, tmp_path / "out", num_threads=1, advance=stop)
+    assert list((tmp_path / "out").glob("*.array_record"))
+    (tree / "train" / "a" / "image_0000.jpg").rename(tree / "train" / "a" / "zzz.jpg")
+    said = []
+    prepared(tree, tmp_path / "out", say=said.append)
+    assert content(opened(name="shards", dir=tmp_path / "out")) == content(
+        opened(name="folder", dir=tree)
+    )
+    (line,) = said
+    assert "train-00000-of-00003.array_record" in line
+
+
+@pytest.mark.parametrize("change", ["added", "gone"])
+def test_another_number_of_images_leaves_no_old_shard(tree, tmp_path, change):
+    pack(tree, tmp_path / "out")
+    if change == "added":
+        for i in range(4):
+            (tree / "train" / "b" / f"new{i}.jpg").write_bytes(images(90 + i, 1)[0])
+    else:
+        for i in range(3):
+            (tree / "train" / "a" / f"image_000{i}.jpg").unlink()
+    pack(tree, tmp_path / "out")
+    assert content(opened(name="shards", dir=tmp_path / "out")) == content(
+        opened(name="folder", dir=tree)
+    )
+    shards = sorted(path.name for path in (tmp_path / "out").glob("*.array_record"))
+    count = {"added": 4, "gone": 2}[change]
+    assert shards == [f"train-{n:05d}-of-{count:05d}.array_record" for n in range(count)]
+
+
+def test_shards_without_a_digest_of_their_images_are_made_again(tree, tmp_path):
+    pack(tree, tmp_path / "out")
+    note = tmp_path / "out" / "train-00001-of-00003.json"
+    found = json.loads(note.read_text())
+    del found["ingredients"]
+    for text in (json.dumps(found), "", "[1]"):
+        note.write_text(text)
+        pack(tree, tmp_path / "out")
+        assert json.loads(note.read_text())["ingredients"]
+        assert labels_of(tmp_path / "out") == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_readers_are_refused_while_shards_are_made_again(tree, tmp_path):
+    pack(tree, tmp_path / "out")
+    (tree / "train" / "a" / "image_0003.jpg").write_bytes(b"no image, and of another size")
+    with pytest.raises(UserError, match="no readable image"):
+        prepare({"train": opened(name="folder", dir=tree)}, tmp_path / "o2", short_side=16)
+
+    def stop_in_the_shard_that_is_made(examples):
+        if examples == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(
+            {"train": opened(name="folder", dir=tree)},
+            tmp_path / "out",
+            shard_examples=3,
+            num_threads=1,
+            origin=json.loads((tmp_path / "out" / "plan.json").read_text()),
+            advance=stop_in_the_shard_that_is_made,
+        )
+    with pytest.raises(UserError, match=r"index\.json: no such file"):
+        opened(name="shards", dir=tmp_path / "out")
+
+
+def test_prepared_shards_know_which_classes_have_no_image(tree, tmp_path):
+    (tree / "val" / "b" / "image_0000.jpg").unlink()
+    command.prepare("folder", str(tree), str(tmp_path / "out"))
+    train, val = (opened(train, name="shards", dir=tmp_path / "out") for train in (True, False))
+    assert (train.missing_classes(), val.missing_classes()) == ((), ("b",))
+    index = tmp_path / "out" / "index.json"
+    found = json.loads(index.read_text())
+    del found["splits"]["val"]["counts"]
+    index.write_text(json.dumps(found))
+    assert opened(False, name="shards", dir=tmp_path / "out").missing_classes() == ()
+    found["splits"]["val"]["counts"] = [1]
+    index.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="counts of other classes"):
+        opened(False, name="shards", dir=tmp_path / "out")
+
+
+def test_several_forms_of_cifar_are_not_chosen_between(tmp_path):
+    fabricate.cifar_directory(tmp_path / "cifar-10-batches-bin")
+    assert len(opened(name="cifar", dir=tmp_path).classes) == 10
+    fabricate.cifar_directory(tmp_path / "cifar-100-python", "python", 100)
+    with pytest.raises(UserError, match=r"holds binary CIFAR-10 in .*, Python CIFAR-100 in .*name"):
+        opened(name="cifar", dir=tmp_path)
+    assert len(opened(name="cifar", dir=tmp_path / "cifar-100-python").classes) == 100
+
+
+def test_a_flipped_label_in_a_tfrecord_is_found_by_its_checksum(tmp_path):
+    directory = fabricate.imagenet(tmp_path / "d", train=6, validation=2, file_format="tfrecord")
+    source = opened(name="imagenet2012", dir=tmp_path / "d")
+    label = source[1].label
+    shard = directory / "imagenet2012-train.tfrecord-00000-of-00002"
+    whole, record = shard.read_bytes(), source._records[1]
+    # The label is a varint at the end of its field's name in the protocol buffer.
+    place = record.index(b"label") + len(b"label") + 6
+    changed = record[:place] + bytes([record[place] ^ 1]) + record[place + 1 :]
+    assert int(source._parse(changed)["label"]) != label
+    shard.write_bytes(whole.replace(record, changed))
+    fresh = opened(name="imagenet2012", dir=tmp_path / "d")
+    with pytest.raises(UserError, match=r"00000-of-00002, record 1: its checksum is not that"):
+        fresh[1]
+    fields = settings(name="imagenet2012", dir=str(tmp_path / "d"), on_error="skip", image_size=16)
+    loader = data.Loader(fresh, fields, batch_size=6, seed=0, train=False)
+    assert loader[0]["mask"].tolist() == [True, False, True, True, True, True]

@@ -222,6 +222,75 @@ def test_a_corrupt_image_is_masked_when_asked_and_shows_another_in_training(tmp_
     assert not scored["image"][5].any()
 
 
+@pytest.mark.parametrize("where", ["files", "memory"])
+def test_a_skipped_row_is_that_of_a_run_whose_file_was_replaced(tmp_path, monkeypatch, where):
+    """Images, and so the statistics of BatchNorm, are those of a run that is given the substitute."""
+    size = 20
+    pixels = np.random.default_rng(0).integers(0, 256, (size, 12, 12, 3), np.uint8)
+    files = [fabricate.encoded(image, "PNG") for image in pixels]
+    shape = (12, 12, 3) if where == "memory" else (None, None, 3)
+    fields = {"name": "x", "image_size": 12, "num_threads": 3, "on_error": "skip"}
+    fields["random_resized_crop"] = where == "files"
+    damaged = {3, 11}
+
+    def batches(root, files):
+        examples = [(file, i % 2) for i, file in enumerate(files)]
+        fabricate.tfds_directory(
+            root, {"train": examples}, name="x", classes=["a", "b"], shape=shape
+        )
+        return loader(True, 5, dir=str(root), max_skipped=0.2, **fields)
+
+    broken = batches(
+        tmp_path / "broken", [b"no image" if i in damaged else f for i, f in enumerate(files)]
+    )
+    for epoch in range(2):
+        order = shuffle.permuted(np.arange(size), size, 0, epoch).tolist()
+        given = list(files)
+        for place in damaged:
+            after = (order * 2)[order.index(place) + 1 :]
+            given[place] = files[next(p for p in after if p not in damaged)]
+        replaced = batches(tmp_path / f"given{epoch}", given)
+        for number in range(4 * epoch, 4 * epoch + 4):
+            ours, theirs = broken[number], replaced[number]
+            assert np.array_equal(ours["image"], theirs["image"])
+            assert np.array_equal(ours["index"], theirs["index"])
+            assert set(ours["index"][~ours["mask"]].tolist()) <= damaged
+            assert np.array_equal(ours["label"], np.where(ours["mask"], theirs["label"], 0))
+    assert set(broken.skipped) == damaged
+
+
+def test_too_many_unreadable_images_stop_the_run(tmp_path):
+    good = [(fabricate.jpeg(i), i) for i in range(8)]
+    broken = [(b"no image", place) for place in (1, 4)]
+    examples = [*good[:1], broken[0], *good[2:4], broken[1], *good[5:]]
+    fabricate.tfds_directory(tmp_path, {"train": examples})
+    fields = {"name": "imagenet2012", "dir": str(tmp_path), "image_size": 16, "on_error": "skip"}
+    with pytest.raises(
+        UserError, match=r"max_skipped = 0\.01: 2 of the 8 images .* cannot be read"
+    ):
+        loader(True, 8, **fields)[0]
+    assert (~loader(True, 8, max_skipped=0.25, **fields)[0]["mask"]).sum() == 2
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_split_of_which_nothing_is_left_is_an_error(tmp_path, train):
+    fabricate.tfds_directory(tmp_path, {"train": [(b"no image", i) for i in range(4)]})
+    fields = {"name": "imagenet2012", "dir": str(tmp_path), "image_size": 16}
+    batches = loader(
+        train, 2, on_error="skip", max_skipped=0.99, eval_split="train", num_threads=1, **fields
+    )
+    with pytest.raises(UserError, match="4 of the 4 images"):
+        list(map(batches.__getitem__, range(2)))
+
+
+def test_an_image_may_have_more_pixels_where_the_recipe_says_so(tmp_path):
+    fabricate.folder_tree(tmp_path, {"train": {"a": [fabricate.jpeg(0, 40, 60)] * 2}})
+    fields = {"name": "folder", "dir": str(tmp_path), "image_size": 8}
+    assert loader(True, 2, max_pixels=2400, **fields)[0]["mask"].all()
+    with pytest.raises(UserError, match="60 x 40 pixels are more than max_pixels"):
+        loader(True, 2, max_pixels=2399, **fields)[0]
+
+
 def test_each_skipped_image_is_told_of_once(tmp_path):
     said = []
     batches = loader(True, 8, on_error="skip", say=said.append, num_threads=4, **corrupt(tmp_path))

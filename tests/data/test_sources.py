@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_settings import settings
 
-from resnet_jax import UserError, data
+from resnet_jax import UserError, data, fields
 from resnet_jax.data import splits
 
 
@@ -245,17 +245,21 @@ def test_an_empty_part_is_no_reason_to_stumble_over_its_size():
 @pytest.mark.parametrize(
     ("trained", "scored", "shared"),
     [
-        ("train", "test", False),
-        ("train", "train[90%:]", True),
-        ("train[:90%]", "train[90%:]", False),
-        ("train[:90%]", "train[:90%]", True),
-        ("train[:90%]", "train[80%:]", True),
-        ("train[:90%]", "test[:90%]", False),
-        ("train", "train[-500:]", True),
+        ("train", "test", 0),
+        ("train", "train[90%:]", 144),
+        ("train[:90%]", "train[90%:]", 0),
+        ("train[:90%]", "train[:90%]", 1298),
+        ("train[:90%]", "train[80%:]", 144),
+        ("train[:90%]", "test[:90%]", 0),
+        ("train", "train[-500:]", 500),
+        ("train[:1000]", "train[500:1000]", 500),
+        ("train[:1000]", "train[1000:]", 0),
+        ("train[:1000]", "train[50%:]", 279),
     ],
 )
-def test_images_that_are_trained_on_and_scored_are_noticed(trained, scored, shared):
-    assert splits.overlap(trained, scored) == shared
+def test_images_that_are_trained_on_and_scored_are_counted(trained, scored, shared):
+    splits = (opened(train_split=trained), opened(False, eval_split=scored))
+    assert data.count_shared(*splits) == shared
 
 
 @pytest.mark.parametrize(
@@ -263,13 +267,151 @@ def test_images_that_are_trained_on_and_scored_are_noticed(trained, scored, shar
     [
         ({"mean": (0.5,)}, "config.data.mean is set and config.data.std is not"),
         ({"mean": (0.5,), "std": (0.5, 0.5)}, "one number a channel"),
+        ({"mean": (123.7,), "std": (58.4,)}, r"config.data.mean = \(123.7,\).*a 255th of those"),
+        ({"mean": (0.5,), "std": (58.4,)}, r"config.data.std = \(58.4,\): must be at most 1"),
         ({"crop_scale": (1.0, 0.5)}, "config.data.crop_scale"),
         ({"name": "idx"}, "config.data.dir = None"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        opened(**changes)
+        fields.check("data", changes, data.FIELDS) or opened(**changes)
+
+
+@pytest.mark.parametrize(
+    ("train", "changes", "named"),
+    [
+        (
+            False,
+            {"eval_crop": 0.5},
+            "eval_crop = 0.5 has no effect, since the images are no encoded",
+        ),
+        (True, {"crop_scale": (0.5, 1.0)}, "crop_scale"),
+        (True, {"erasing_fill": "noise"}, "erasing_fill = 'noise'"),
+        (True, {"mix_probability": 0.5}, "mix_probability = 0.5"),
+        (True, {"mixup": 0.2, "cutmix_share": 0.1}, "cutmix_share = 0.1"),
+        (True, {"synthetic_classes": 5}, "synthetic_classes = 5"),
+        (True, {"label_key": "species"}, "label_key = 'species'"),
+        (True, {"max_skipped": 0.5}, "max_skipped = 0.5 has no effect, since on_error is 'stop'"),
+        (True, {"holdout": "name"}, "holdout = 'name'"),
+        (True, {"eval_fraction": 0.5}, "eval_fraction = 0.5 has no effect, since it holds out"),
+        # What a run from before the field has, which nobody set.
+        (True, {"holdout": "position"}, None),
+        (True, {"dir": "."}, "dir = '.' has no effect, since no directory is read"),
+        (True, {"random_resized_crop": True, "image_size": 8, "crop_scale": (0.5, 1.0)}, None),
+        (True, {"mixup": 0.2, "mix_probability": 0.5}, None),
+        (True, {}, None),
+    ],
+)
+def test_a_field_without_effect_is_named(train, changes, named):
+    said, config = [], settings(**changes)
+    source = data.open_source(config, train, 0)
+    data.Loader(source, config, batch_size=8, seed=0, train=train, say=said.append)
+    if named is None:
+        assert said == []
+    else:
+        (line,) = said
+        assert line.startswith(f"config.data.{named}")
+
+
+def features_of(root, examples=4, keys=None, **features):
+    """Writes a TFDS set of other features than `fabricate` makes, one shard a split."""
+    import tensorflow_datasets as tfds
+
+    directory = root / "odd" / "1.0.0"
+    directory.mkdir(parents=True)
+    kinds = tfds.features.FeaturesDict({name: kind for name, (kind, _) in features.items()})
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name="odd", filetype_suffix="array_record", split="train"
+    )
+    records = [
+        kinds.serialize_example({name: value for name, (_, value) in features.items()})
+        for _ in range(examples)
+    ]
+    path = template.sharded_filepath(shard_index=0, num_shards=1)
+    fabricate.write_records(path, records, "array_record")
+    info = tfds.core.SplitInfo(
+        name="train", shard_lengths=[examples], num_bytes=1, filename_template=template
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=kinds,
+        split_infos=[info],
+        filename_template=template,
+        check_data=False,
+        **({"supervised_keys": keys} if keys else {}),
+    )
+
+
+def picture(*values):
+    return fabricate.encoded(np.full((6, 5, len(values)), values, np.uint8), "PNG")
+
+
+def test_a_feature_that_is_ambiguous_is_not_chosen_in_silence(tmp_path):
+    import tensorflow_datasets as tfds
+
+    ClassLabel, Image, Tensor = tfds.features.ClassLabel, tfds.features.Image, tfds.features.Tensor
+
+    image = (Image(shape=(None, None, 3)), picture(1, 2, 3))
+    mask = (Image(shape=(None, None, 3)), picture(9, 9, 9))
+    kind, camera = (ClassLabel(names=["x", "y"]), 1), (ClassLabel(names=["c", "d"]), 0)
+    number = (Tensor(shape=(), dtype=np.int64), 3)
+    for case, (features, refusal) in enumerate(
+        [
+            ({"image": image, "label": kind}, None),
+            ({"photo": image, "species": kind}, None),
+            ({"image": image, "kind": kind, "camera": camera}, "label_key = None.*kind|camera"),
+            ({"photo": image, "mask": mask, "label": kind}, "image_key = None.*several Image"),
+            ({"image": image, "label": number, "camera": camera}, "'label' is no ClassLabel"),
+            ({"image": image, "label": number}, "has no ClassLabel feature"),
+        ]
+    ):
+        root = tmp_path / str(case)
+        features_of(root, **features)
+        if refusal is None:
+            assert opened(name="odd", dir=str(root))[0].label == 1
+        else:
+            with pytest.raises(UserError, match=refusal):
+                opened(name="odd", dir=str(root))
+    root = tmp_path / "2"
+    assert opened(name="odd", dir=str(root), label_key="camera").classes == ("c", "d")
+    assert opened(name="odd", dir=str(root), label_key="kind").classes == ("x", "y")
+    with pytest.raises(UserError, match=r"label_key = 'knid'.*name one of camera, kind|kind, cam"):
+        opened(name="odd", dir=str(root), label_key="knid")
+
+
+def test_the_label_that_the_data_set_states_is_needed(tmp_path):
+    import tensorflow_datasets as tfds
+
+    ClassLabel, Image, Tensor = tfds.features.ClassLabel, tfds.features.Image, tfds.features.Tensor
+
+    features_of(
+        tmp_path,
+        keys=("image", "age"),
+        image=(Image(shape=(None, None, 3)), picture(1, 2, 3)),
+        age=(Tensor(shape=(), dtype=np.int64), 3),
+        camera=(ClassLabel(names=["c", "d"]), 0),
+    )
+    with pytest.raises(UserError, match=r"label_key = None: odd: 'age' is no ClassLabel feature"):
+        opened(name="odd", dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4), (None, None, 4)])
+def test_alpha_is_dropped_from_images_of_one_size_as_from_others(tmp_path, shape):
+    import tensorflow_datasets as tfds
+
+    ClassLabel, Image = tfds.features.ClassLabel, tfds.features.Image
+
+    features_of(
+        tmp_path,
+        image=(Image(shape=shape, encoding_format="png"), picture(10, 20, 30, 40)),
+        label=(ClassLabel(names=["x", "y"]), 1),
+    )
+    config = settings(name="odd", dir=str(tmp_path), image_size=None if shape[0] else 5)
+    source = data.open_source(config, True, 0)
+    batch = data.Loader(source, config, batch_size=4, seed=0, train=False)[0]
+    assert batch["image"].shape[-1] == 3
+    assert batch["image"][0, 2, 2].tolist() == [10, 20, 30]
 
 
 def test_every_default_is_legal():

@@ -72,6 +72,17 @@ def test_a_starving_device_is_diagnosed(seconds, images, line):
     assert found is None or "takes 1,450: more cores" in found
 
 
+def test_waiting_for_the_first_batch_alone_is_no_diagnosis():
+    """In a run of two steps the wait is long, and the pipeline yet the faster of the two."""
+
+    class Short:
+        wait, busy, made = 0.9, 0.5, 64
+
+    assert data.diagnosis(Short(), loader()[0].source, 64, 10.0) is None
+    Short.wait = 5.0
+    assert data.diagnosis(Short(), loader()[0].source, 64, 10.0) is None
+
+
 def test_slow_encoded_files_are_to_be_prepared_with_a_whole_command():
     files = data.Source()
     files.name = "folder"

@@ -15,7 +15,7 @@ from resnet_jax.data.images import jpeg, resize
 from resnet_jax.errors import UserError
 
 # Pillow warns of a decompression bomb above this.
-_MOST_PIXELS = 89_478_485
+MOST_PIXELS = 89_478_485
 _WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 # (height, width) of an image -> the part to show.
@@ -39,13 +39,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def whole(encoded: bytes | np.ndarray, shape: tuple[int, int, int], where: str) -> np.ndarray:
+def allow_pixels(most: int) -> None:
+    """Lets Pillow open images of up to `most` pixels, in this whole process; it never lowers the
+    limit.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, most)
+
+
+def whole(
+    encoded: bytes | np.ndarray,
+    shape: tuple[int, int, int],
+    where: str,
+    most_pixels: int = MOST_PIXELS,
+) -> np.ndarray:
     """Decodes an image whose shape is known.
 
     Args:
       encoded: a file's bytes, or the pixels themselves.
       shape: (H, W, C) with C 1 or 3.
       where: the file and record, for the message.
+      most_pixels: an image of more counts as corrupt.
 
     Returns:
       uint8 [H, W, C].
@@ -54,7 +68,10 @@ def whole(encoded: bytes | np.ndarray, shape: tuple[int, int, int], where: str) 
       CorruptImageError: the bytes are no image, or one of another shape.
     """
     mode = "L" if shape[2] == 1 else "RGB"
-    pixels = encoded if isinstance(encoded, np.ndarray) else _array(_open(encoded, mode, where))
+    if isinstance(encoded, np.ndarray):
+        pixels = encoded
+    else:
+        pixels = _array(_open(encoded, mode, where, most_pixels))
     if pixels.shape != tuple(shape):
         raise CorruptImageError(
             f"{where}: image of shape {pixels.shape}, but its data set states {tuple(shape)}"
@@ -72,9 +89,9 @@ def rgb(encoded: bytes, where: str) -> Image.Image:
     Raises:
       CorruptImageError: the bytes are no image.
     """
-    head = _fast_header(encoded)
+    head = _fast_header(encoded, MOST_PIXELS)
     pixels = jpeg.rows(encoded, head, head.height, 1) if head else None
-    return _open(encoded, "RGB", where) if pixels is None else Image.fromarray(pixels)
+    return _open(encoded, "RGB", where, MOST_PIXELS) if pixels is None else Image.fromarray(pixels)
 
 
 def part(
@@ -85,6 +102,7 @@ def part(
     finest: float = 1.0,
     smooth_chroma: bool = True,
     channels: int = 3,
+    most_pixels: int = MOST_PIXELS,
 ) -> np.ndarray:
     """Decodes the part of an image that `choose` names and resizes it to a square.
 
@@ -98,6 +116,7 @@ def part(
       smooth_chroma: False lets JPEG's subsampled colour be repeated instead of interpolated, which
         is faster.
       channels: 3 for RGB, 1 for grey; of encoded images.
+      most_pixels: an image of more counts as corrupt.
 
     Returns:
       uint8 [size, size, channels], or of the pixels' own channels where pixels were given.
@@ -107,7 +126,7 @@ def part(
     """
     if isinstance(encoded, np.ndarray):
         return resize.resized(encoded, choose(*encoded.shape[:2]), size)
-    head = _fast_header(encoded) if channels == 3 else None
+    head = _fast_header(encoded, most_pixels) if channels == 3 else None
     if head:
         top, left, height, width = choose(head.height, head.width)
         reduction = _reduction(min(height, width), size * finest)
@@ -117,11 +136,11 @@ def part(
             return resize.resized(
                 pixels, tuple(x / reduction for x in (top, left, height, width)), size
             )
-    pixels = _array(_open(encoded, "L" if channels == 1 else "RGB", where))
+    pixels = _array(_open(encoded, "L" if channels == 1 else "RGB", where, most_pixels))
     return resize.resized(pixels, choose(*pixels.shape[:2]), size)
 
 
-def _fast_header(encoded: bytes) -> jpeg.Header | None:
+def _fast_header(encoded: bytes, most_pixels: int) -> jpeg.Header | None:
     """Returns the header of a JPEG that libjpeg-turbo turns into upright RGB by itself, else
     None.
     """
@@ -130,7 +149,7 @@ def _fast_header(encoded: bytes) -> jpeg.Header | None:
         head
         and head.upright
         and head.channels in (1, 3)
-        and head.height * head.width <= _MOST_PIXELS
+        and head.height * head.width <= most_pixels
     )
     return head if usual else None
 
@@ -139,11 +158,11 @@ def _reduction(side: float, least: float) -> int:
     return next((times for times in (8, 4, 2) if side / times >= least), 1)
 
 
-def _open(encoded: bytes, mode: str, where: str) -> Image.Image:
+def _open(encoded: bytes, mode: str, where: str, most_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded))
-        if image.width * image.height > _MOST_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        if image.width * image.height > most_pixels:
+            raise ValueError(f"{image.width} x {image.height} pixels are more than max_pixels")
         image.load()
         image = ImageOps.exif_transpose(image)
         if image.mode in _WIDE_GREY:

@@ -77,11 +77,20 @@ def _find(root: pathlib.Path) -> tuple[pathlib.Path, str]:
         "cifar-100-binary",
         "cifar-100-python",
     )
-    for directory in (root / name for name in subdirectories):
-        for form, (files, names, _, _) in _FORMS.items():
-            wanted = [*files["train"], *files["test"], names]
-            if all((directory / file).is_file() for file in wanted):
-                return directory, form
+    found = [
+        (directory, form)
+        for directory in (root / name for name in subdirectories)
+        for form, (files, names, _, _) in _FORMS.items()
+        if all((directory / file).is_file() for file in [*files["train"], *files["test"], names])
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(f"{form} in {directory}" for directory, form in found)
+        raise UserError(
+            f"config.data.dir = {str(root)!r}: holds {several}; name the directory of one, or move"
+            " the others away"
+        )
     raise UserError(
         f"config.data.dir = {str(root)!r}: not all files of any form of CIFAR-10 or CIFAR-100;"
         " unpack cifar-10-binary.tar.gz, cifar-10-python.tar.gz, cifar-100-binary.tar.gz or"

@@ -52,6 +52,16 @@ def of_files(files: Files, classes: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def of_some_files(files: Files, places: Iterable[int]) -> str:
+    """Returns a digest of the names, sizes and labels of files.
+
+    Raises:
+      UserError: a file is gone.
+    """
+    rows = [(files.relative(i), files.size(i), int(files.labels[i])) for i in places]
+    return _digest(b"", rows)
+
+
 def of_shards(shards: list[list], classes: Sequence[str]) -> dict[str, Any]:
     """Returns the fingerprint of a split in shards: [name, examples, bytes, digest if known] of
     each.

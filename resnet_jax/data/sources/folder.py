@@ -22,11 +22,10 @@ class FolderSource(Source):
       split: as in `Source`.
       files: the files; the folders are the classes.
       notes: as in `Source`.
-      holdout: the rule by which files were held out, see `holdout.held_out`; None: none were.
+      holdout: as in `Source`.
 
     Attributes:
       paths: the files as a sequence of `pathlib.Path`.
-      holdout: as given.
     """
 
     name = "folder"
@@ -50,6 +49,9 @@ class FolderSource(Source):
     def fingerprint(self) -> dict[str, Any]:
         return fingerprint.of_files(self.paths, self.classes)
 
+    def ingredients(self, start: int, stop: int) -> str:
+        return fingerprint.of_some_files(self.paths, range(start, stop))
+
     def where(self, place: int) -> str:
         return tree.printable(self.paths.path(place))
 
@@ -70,17 +72,16 @@ def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
     present = [name for name in _SPLITS if (root / name).is_dir()]
     # A folder of images that is called "train" is a class.
     found = [name for name in present if _folders(root / name)]
-    if found and fraction is not None:
-        raise UserError(
-            f"config.data.eval_fraction = {fraction}: has no effect, since {root} has a folder"
-            f" {found[0]}; leave it None, or hold out of one folder of classes with"
-            f" data.dir={str(root / found[0])!r}"
-        )
     if found:
-        names = _classes(root, root / found[0])
+        names, notes = _classes(root, root / found[0]), []
+        if fraction is not None:
+            notes = [
+                f"config.data.eval_fraction = {fraction} has no effect, since {root} has a folder"
+                f" {found[0]}; data.dir={str(root / found[0])!r} would hold out of that"
+            ]
         return DataSet(
             str(root),
-            {name: functools.partial(_open, root / name, names, say) for name in found},
+            {name: functools.partial(_open, root / name, names, notes, say) for name in found},
             f"add one, or hold out a share of each class with data.dir={str(root / 'train')!r} and"
             " data.eval_fraction=0.1",
         )
@@ -103,8 +104,11 @@ def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
     )
 
 
-def _open(split: pathlib.Path, names: list[str], say: Callable[[str], None]) -> FolderSource:
-    return FolderSource(split.name, *_scan(split, names, say, may_lack=split.name != "train"))
+def _open(
+    split: pathlib.Path, names: list[str], notes: list[str], say: Callable[[str], None]
+) -> FolderSource:
+    files, found = _scan(split, names, say, may_lack=split.name != "train")
+    return FolderSource(split.name, files, notes + found)
 
 
 def _open_share(

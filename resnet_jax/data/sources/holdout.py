@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from resnet_jax.data.images import decode
-from resnet_jax.data.sources.tree import Files, cannot_be_read
+from resnet_jax.data.sources.tree import Files, cannot_be_read, named
 
 RULES = ("content", "name", "position")
 
@@ -58,12 +58,6 @@ def held_out(files: Files, fraction: float, rule: str | None) -> tuple[np.ndarra
             f" without an image ({named(given)}): each gave it the file with the lowest hash"
         ]
     return held, rule, lines
-
-
-def named(names: Iterable[str], most: int = 3) -> str:
-    """Returns the first of `names`, and "..." where there are more."""
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _by_position(count: int, classes: list[slice], fraction: float) -> np.ndarray:

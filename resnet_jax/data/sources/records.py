@@ -1,6 +1,7 @@
 """Random access to the records of sharded files."""
 
 import bisect
+import functools
 import itertools
 import pathlib
 import resource
@@ -60,11 +61,14 @@ class Records:
 
     def fingerprint(self, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the fingerprint of these shards, for a source with `classes`."""
-        shards = [
+        return fingerprint.of_shards(self._shape, classes)
+
+    @functools.cached_property
+    def _shape(self) -> list[list]:
+        return [
             [path.name, length, path.stat().st_size]
             for path, length in zip(self._paths, self._lengths, strict=True)
         ]
-        return fingerprint.of_shards(shards, classes)
 
     def where(self, place: int) -> str:
         """Returns "FILE, record N" for a place counted over all shards."""

@@ -38,6 +38,7 @@ class ShardSource(Source):
     def __init__(self, directory: pathlib.Path, split: str, index: dict[str, Any]):
         self.name, self.split, self.classes = "shards", split, tuple(index["classes"])
         self._lacking = index["splits"][split].get("lacking_classes", 0)
+        self._counts = index["splits"][split].get("counts")
         shards = self._shards = index["splits"][split]["shards"]
         paths = [directory / shard["file"] for shard in shards]
         for path, shard in zip(paths, shards, strict=True):
@@ -69,6 +70,11 @@ class ShardSource(Source):
 
     def where(self, place: int) -> str:
         return self._records.where(place)
+
+    def missing_classes(self) -> tuple[str, ...]:
+        # Shards of an older version have no counts.
+        pairs = zip(self.classes, self._counts or (), strict=False)
+        return tuple(name for name, count in pairs if not count)
 
     def lacking_classes(self) -> int:
         return self._lacking
@@ -103,6 +109,8 @@ def read_index(directory: pathlib.Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text())
         for split in index["splits"].values():
+            if len(split.get("counts", index["classes"])) != len(index["classes"]):
+                raise ValueError("it has counts of other classes")
             for shard in split["shards"]:
                 if pathlib.PurePath(shard["file"]).name != shard["file"]:
                     raise ValueError(f"{shard['file']!r} is no plain file name")

@@ -47,6 +47,7 @@ class Source:
       classes: the classes' names, in the order of the labels.
       image_shape: (H, W, C), or None where the images are encoded files of any size.
       labels: int32 [n], or None where only reading an example tells its label.
+      holdout: the rule by which its files were divided, see `sources.holdout`; None: they were not.
       notes: lines for a person about what was found: what is no image, what was moved.
       bounds: (start, stop) of a part in its whole; None: it is the whole.
       in_memory: whether the images are arrays in memory: then, and only then, `take` works.
@@ -58,6 +59,7 @@ class Source:
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int] | None = None
     labels: np.ndarray | None = None
+    holdout: str | None = None
     notes: tuple[str, ...] = ()
     bounds: tuple[int, int] | None = None
     in_memory = False
@@ -83,6 +85,13 @@ class Source:
         """Returns (mean, standard deviation) per channel, of pixels in 0..1."""
         return IMAGENET_MOMENTS
 
+    def missing_classes(self) -> tuple[str, ...]:
+        """Returns the classes that have no image here; () where labels are not known."""
+        if self.labels is None:
+            return ()
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return tuple(name for name, count in zip(self.classes, counts, strict=True) if not count)
+
     def lacking_classes(self) -> int:
         """Returns how many classes a part has none of because the whole lies class by class; 0
         where not known.
@@ -96,6 +105,15 @@ class Source:
           UserError: a file of it is gone.
         """
         raise NotImplementedError
+
+    def ingredients(self, start: int, stop: int) -> str:
+        """Returns a digest of the names, sizes and labels of the examples start <= place < stop.
+
+        Raises:
+          UserError: a file of them is gone.
+        """
+        whole = self.fingerprint()
+        return fingerprint.of_part(whole, start, stop)["digest"] + whole["classes"]
 
     def part(self, start: int, stop: int, split: str) -> "Source":
         """Returns the examples in start <= place < stop as a source of its own, called `split`."""
@@ -124,7 +142,7 @@ class Part(Source):
         self.name, self.classes, self.image_shape = whole.name, whole.classes, whole.image_shape
         self.split, self.in_memory, self.notes = split, whole.in_memory, whole.notes
         self.labels = None if whole.labels is None else whole.labels[start:stop]
-        self.bounds = (start, stop)
+        self.bounds, self.holdout = (start, stop), whole.holdout
         self._whole, self._start, self._length = whole, start, stop - start
 
     def __len__(self) -> int:
@@ -146,6 +164,9 @@ class Part(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         return fingerprint.of_part(self._whole.fingerprint(), *self.bounds)
+
+    def ingredients(self, start: int, stop: int) -> str:
+        return self._whole.ingredients(self._start + start, self._start + stop)
 
     def lacking_classes(self) -> int:
         labels = self._whole.labels
@@ -242,6 +263,15 @@ class ArraySource(Source):
         resized.images, resized.image_shape = images, images.shape[1:]
         resized._identify = lambda: original
         return resized
+
+
+def count_shared(one: Source, other: Source) -> int:
+    """Returns how many examples two splits of one data set have in common."""
+    (name, low, high), (other_name, start, stop) = (
+        (source.split.partition("[")[0], *(source.bounds or (0, len(source))))
+        for source in (one, other)
+    )
+    return max(0, min(high, stop) - max(low, start)) if name == other_name else 0
 
 
 def normalisation(config: Any, source: Source) -> Moments:

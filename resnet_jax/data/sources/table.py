@@ -106,7 +106,7 @@ def open_split(config: Any, train: bool, say: Callable[[str], None]) -> Source:
     source = found.splits[name]()
     if part.is_whole:
         return source
-    return source.part(*part.bounds(len(source)), str(part))
+    return source.part(*part.bounds(len(source)), str(dataclasses.replace(part, name=name)))
 
 
 def _default(kind: Kind, found: DataSet, field: str) -> str:

@@ -108,7 +108,9 @@ def _in_memory(source: TfdsSource, builder: Any, config: Any) -> ArraySource:
         try:
             example = source[place]
             labels[place] = example.label
-            images[place] = decode.whole(example.image, source.image_shape, source.where(place))
+            images[place] = decode.whole(
+                example.image, source.image_shape, source.where(place), config.max_pixels
+            )
         except decode.CorruptImageError as error:
             if config.on_error == "stop":
                 raise

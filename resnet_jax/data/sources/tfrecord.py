@@ -3,7 +3,8 @@ index.
 
 The framing, from TensorFlow's documentation of the format: a little-endian 64-bit length, the
 masked CRC-32C of those 8 bytes, the record, and its masked CRC-32C. The CRC of the lengths is
-checked while walking; that of a record is not, since every image decoder finds its own faults.
+checked while walking, that of a record when it is read: it holds the label, at which no image
+decoder looks.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import tempfile
 import numpy as np
 
 from resnet_jax.crc import masked_crc
+from resnet_jax.data.images.decode import CorruptImageError
 from resnet_jax.errors import UserError
 
 _HEADER, _FOOTER = 12, 4
@@ -27,6 +29,7 @@ class TfrecordShard:
     Raises:
       UserError: the file is no TFRecord file or is cut off; on reading, it has changed since it was
         opened.
+      CorruptImageError: on reading, the record's checksum is wrong.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -46,12 +49,17 @@ class TfrecordShard:
         start = int(self._ends[record - 1]) if record else 0
         length = int(self._ends[record]) - start - _HEADER - _FOOTER
         # pread needs no lock: the file has no place of its own that threads would share.
-        data = os.pread(self._file, _HEADER + length, start)
-        if len(data) != _HEADER + length or struct.unpack("<Q", data[:8])[0] != length:
+        data = os.pread(self._file, _HEADER + length + _FOOTER, start)
+        if len(data) != _HEADER + length + _FOOTER or struct.unpack("<Q", data[:8])[0] != length:
             raise UserError(
                 f"{self._path}, record {record}: the file changed under the run; start it again"
             )
-        return data[_HEADER:]
+        content = data[_HEADER:-_FOOTER]
+        if masked_crc(content) != int.from_bytes(data[-_FOOTER:], "little"):
+            raise CorruptImageError(
+                f"{self._path}, record {record}: its checksum is not that of its bytes"
+            )
+        return content
 
 
 def walk(path: pathlib.Path) -> np.ndarray:

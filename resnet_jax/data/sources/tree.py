@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -24,6 +24,12 @@ _SECONDS_BETWEEN_LINES = 5.0
 def printable(path: str) -> str:
     """Returns a path as text that any terminal takes; bytes that are no UTF-8 appear as \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def named(names: Iterable[str], most: int = 3) -> str:
+    """Returns the first of `names`, and "..." where there are more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 class Files(Sequence[pathlib.Path]):
@@ -110,10 +116,10 @@ class _PassedOver:
         if not self.found:
             return []
         kinds = [
-            f"{count:,} {kind}{'s' * (count > 1)} ({'first ' * (count > 1)}{printable(path)})"
+            f"{kind}: {count:,} ({printable(path)}{', ...' if count > 1 else ''})"
             for kind, (count, path) in self.found.items()
         ]
-        return [f"passed over in {root}: {', '.join(kinds)}"]
+        return [f"passed over in {root}: {'; '.join(kinds)}"]
 
 
 def scan(
@@ -142,7 +148,7 @@ def scan(
             say(f"reading {root}: {count:,} files in {number + 1:,} of {len(folders):,} folders")
     for loose in _directory(str(root)):
         if loose.name.lower().endswith(SUFFIXES) and loose.name[0] != "." and loose.is_file():
-            passed.add("image outside of the class folders", loose.name)
+            passed.add("images outside of the class folders", loose.name)
     return Files(root, folders, names), passed.line(root)
 
 
@@ -175,16 +181,16 @@ def _directory(path: str) -> list[os.DirEntry]:
 def _is_image(entry: os.DirEntry, folder: str, passed: _PassedOver) -> bool:
     path = f"{folder}/{entry.name}"
     if entry.name.startswith("."):
-        passed.add("dot file", path)
+        passed.add("dot files", path)
     elif entry.is_symlink() and not os.path.exists(entry.path):
         raise UserError(
             f"{printable(entry.path)}: is a link that leads nowhere; restore what it points to"
             f" ({printable(os.readlink(entry.path))}), or remove it"
         )
     elif entry.is_dir():
-        passed.add("deeper folder", path)
+        passed.add("deeper folders", path)
     elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
         return True
     else:
-        passed.add("file with another suffix", path)
+        passed.add("files with another suffix", path)
     return False
