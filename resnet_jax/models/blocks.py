@@ -1,6 +1,5 @@
 """Residual blocks: basic and bottleneck, versions v1, v1.5 and v2, and the shortcuts A to D."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -221,8 +220,8 @@ class ResidualBlock(BlockFields):
         changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
         if self.anti_alias == "none" or not changes or "stride" not in spec:
             return spec, None
-        smooth = functools.partial(ANTI_ALIAS[self.anti_alias], stride=spec["stride"])
-        return spec | {"stride": 1}, smooth
+        pool, stride = ANTI_ALIAS[self.anti_alias], spec["stride"]
+        return spec | {"stride": 1}, lambda y: pool(y, stride)
 
     def _shortcut(self, x: jax.Array, activated: jax.Array, train: bool) -> jax.Array:
         changes = self.stride != 1 or x.shape[-1] != self.out_features

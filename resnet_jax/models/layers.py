@@ -266,7 +266,8 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     averages the pixels it has, which is PyTorch's `ceil_mode=True, count_include_pad=False` and
     what timm's D shortcut does.
     """
-    padding = tuple((0, -size % stride) for size in x.shape[1:3])
+    # Flax's annotation knows its names of paddings only.
+    padding: Any = tuple((0, -size % stride) for size in x.shape[1:3])
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
@@ -304,10 +305,7 @@ def max_pool_zeros(x: jax.Array) -> jax.Array:
     return pooled
 
 
-ANTI_ALIAS: Mapping[str, Callable[[jax.Array, int], jax.Array]] = {
-    "average": average_pool,
-    "blur": blur,
-}
+ANTI_ALIAS: Mapping[str, Callable[..., jax.Array]] = {"average": average_pool, "blur": blur}
 
 
 def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:

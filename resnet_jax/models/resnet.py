@@ -202,7 +202,7 @@ class ResNet(BlockFields):
         if self.pool_after_stem == "max" and self.anti_alias == "average":
             return average_pool(x, 2)
         if self.pool_after_stem == "max" and self.anti_alias == "blur":
-            return blur(nn.max_pool(x, (3, 3), padding=((1, 1), (1, 1))), 2)
+            return blur(nn.max_pool(x, (3, 3), padding="SAME"), 2)
         if self.pool_after_stem in ("max", "max_zeros"):
             return max_pool(x) if self.pool_after_stem == "max" else max_pool_zeros(x)
         if self.pool_after_stem == "conv":

@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import inspect
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -106,3 +108,9 @@ def test_importing_the_networks_loads_jax_and_flax_and_nothing_that_they_do_not_
     assert "resnet_jax.models.resnet" in loaded
     assert not {name for name in loaded if {"interop", "analysis"} & set(name.split("."))}
     assert not {name.split(".")[0] for name in others} - {"jax", "flax"} - sys.stdlib_module_names
+
+
+def test_the_example_of_the_public_interface_runs(capsys):
+    example = Path(__file__).parents[2] / "examples" / "public_api.py"
+    runpy.run_path(str(example))["main"]()
+    assert "no/such/run" in capsys.readouterr().out.splitlines()[-1]

@@ -56,8 +56,9 @@ def summarize(model: ResNet, image_size: int | tuple[int, int] = 224, channels: 
     traced = trace(model, image_size, channels)
     names = [*model.feature_info(), "head"]
     rows = [_row(name, model, traced) for name in names]
-    totals = [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)]
-    return Summary(rows, *totals, training_floor(model, traced))
+    counts = ("params", "macs", "activations", "kept_bytes")
+    totals = {name: sum(getattr(row, name) for row in rows) for name in counts}
+    return Summary(rows, **totals, floor=training_floor(model, traced))
 
 
 def format_summary(summary: Summary, title: str) -> str:
