@@ -1,187 +1,173 @@
-"""Fashion-MNIST: the page of results and the picture of the learning curves, from small logs of the
-runs.
+"""Fashion-MNIST: scores and time to accuracy, from small logs of whole runs.
 
-    python -m benchmarks.fashion_mnist --runs DIR ...   # --workdir of runs and sweeps: their logs are kept from now on
-    python -m benchmarks.fashion_mnist                  # page and picture again, from the logs kept
+    python -m benchmarks.fashion_mnist --runs DIR ...   # keeps the logs of runs and sweeps, too
+    python -m benchmarks.fashion_mnist                  # page and picture from the logs kept
 
-The picture needs matplotlib.
+A log has a line on the run, and a line an epoch (`resnet_jax.training.reporting.curves`). The logs
+named torch_* are of the same net in PyTorch, from `benchmarks.time_to_accuracy`.
 """
 
 import argparse
+import json
+import re
 import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks import run_logs
-from benchmarks.run_logs import Log
+import jax
+from ml_collections import ConfigDict
+
+from benchmarks import pages
+from resnet_jax import run
 from resnet_jax.errors import UserError
+from resnet_jax.training.reporting import curves, logbook
 
 # What the tutorial reports: test top-1, and the fastest and slowest epoch in seconds on its CPU.
-TUTORIAL, TUTORIAL_TOP1, TUTORIAL_SECONDS = "tutorial_resnet18_fashion_mnist", 0.8917, (1687, 1952)
-COLUMNS = ("recipe", "net", "parameters", "training images", "epochs", "top-1", "n")
-COLUMNS += ("training time (s)", "s an epoch", "device")
+TUTORIAL, TUTORIAL_TOP1 = "tutorials_resnet18_fashion_mnist", 0.8917
+TUTORIAL_SECONDS = (1687, 1952)
+TARGETS = (0.92, 0.94)
 
 
-def record(paths: Iterable[Path], folder: Path) -> None:
-    """Keeps the logs of the finished runs among `paths` in `folder`, and says what it does.
+class Log(NamedTuple):
+    """What is kept of a run: facts such as "name", "seed" and "command", and its epochs."""
+
+    header: dict[str, Any]
+    epochs: curves.Epochs
+
+
+def read_run(workdir: Path) -> Log | None:
+    """Reads the log of a run in its workdir; None where the run has not finished."""
+    config, lines = run.read_config(workdir), logbook.read(workdir)
+    starts = json.loads((workdir / "environment.json").read_text())
+    first, last = starts[0], starts[-1]
+    epochs = curves.by_epoch(lines, config.batch_size)
+    if not epochs or epochs[-1]["epoch"] < config.num_epochs or "eval_top1" not in epochs[-1]:
+        return None
+    variables, sizes = (
+        run.restore(workdir, "last")[1],
+        (last["train_images"], lines[-1]["examples"]),
+    )
+    header = describe(config, first["command"], variables, *sizes)
+    header |= {"date": first["time"], "cores": last["cores"], "commit": last["commit"]}
+    return Log(header | {"versions": {"python": last["python"], **last["packages"]}}, epochs)
+
+
+def describe(
+    config: ConfigDict, argv: list[str], variables: Any, train_images: int, test_images: int
+) -> dict[str, Any]:
+    """Returns what a header has from the recipe and the command.
 
     Raises:
-      UserError: see `run_logs`.
+      UserError: the run scores something else than the test images.
     """
-    for workdir in run_logs.find_runs(paths):
-        log = run_logs.from_workdir(workdir)
-        if log is None:
-            print(f"{workdir}: not finished, left out")
-        else:
-            print(f"{workdir}: kept as {run_logs.write(log, folder)}")
+    if config.data.eval_split not in (None, "test"):
+        raise UserError(f"scored on {config.data.eval_split}: only scores of the test split count")
+    command = pages.command_line(argv)
+    changes = re.findall(r"--config\.(?!data\.(?:dir|name)=|seed=)(\S+)", command)
+    name = re.search(r"--config=(?:configs/)?(\S+)\.py", command)[1].replace("/", "_")
+    header = {"name": ",".join([name, *changes]).replace("'", ""), "net": config.model.name}
+    header |= {name: config[name] for name in ("seed", "batch_size", "num_epochs")}
+    header |= {"train_images": train_images, "test_images": test_images, "command": command}
+    return header | {"parameters": sum(x.size for x in jax.tree.leaves(variables["params"]))}
 
 
-def page(logs: dict[str, list[Log]]) -> str:
-    """Returns the page in Markdown.
+def write(log: Log, folder: Path, prefix: str = "") -> Path:
+    """Keeps a log as <folder>/<name>/<prefix>seed<N>.jsonl and returns the path."""
+    path = folder / log.header["name"] / f"{prefix}seed{log.header['seed']}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in (log.header, *log.epochs)))
+    return path
 
-    Args:
-      logs: name -> the runs of each seed.
+
+def read_kept(folder: Path, prefix: str = "") -> dict[str, list[Log]]:
+    """Returns the logs kept in a folder: name -> the runs in the order of their seeds."""
+    logs: dict[str, list[Log]] = {}
+    for path in sorted(folder.glob(f"*/{prefix}seed*.jsonl")):
+        header, *epochs = map(json.loads, path.read_text().splitlines())
+        logs.setdefault(header["name"], []).append(Log(header, epochs))
+    return logs
+
+
+def score_row(name: str, logs: list[Log]) -> pages.Row:
+    """Returns a recipe's row of scores."""
+    header, found = logs[0].header, curves.over_seeds([log.epochs for log in logs])
+    times = "{:.1f} to {:.1f}".format(*(one / found["s an epoch"] for one in TUTORIAL_SECONDS))
+    facts = {"recipe": name, "net": header["net"], "parameters": header["parameters"]}
+    facts |= {"images": header["train_images"], "epochs": f"{header['num_epochs']:g}"}
+    faster = times if name == TUTORIAL else None
+    return facts | found | {"cores": header["cores"], "times the tutorial's speed": faster}
+
+
+def time_row(name: str, framework: str, logs: list[Log]) -> pages.Row:
+    """Returns the row of times of a recipe's runs in a framework."""
+    epochs = [seconds for log in logs for seconds in curves.epoch_seconds(log.epochs)]
+    speeds = [log.epochs[-1]["step"] / log.epochs[-1]["seconds"] for log in logs]
+    found, row = (
+        curves.over_seeds([log.epochs for log in logs]),
+        {"recipe": name, "with": framework},
+    )
+    row |= {f"s to {target}": median_time(logs, target) for target in TARGETS}
+    row |= {column: found[column] for column in ("n", "top-1", "training time (s)")}
+    row |= {"s an epoch": f"{min(epochs):,.0f} to {max(epochs):,.0f}"}
+    return row | {"images/s": statistics.median(speeds) * logs[0].header["batch_size"]}
+
+
+def median_time(logs: list[Log], target: float) -> str:
+    """Returns the seconds until the test score was first at least `target`, over the seeds."""
+    found = []
+    for log in logs:
+        times = [line["seconds"] for line in log.epochs if line.get("eval_top1", 0) >= target]
+        found += times[:1]
+    share = f" ({len(found)} of {len(logs)})" if len(found) < len(logs) else ""
+    return f"{statistics.median(found):,.0f}{share}" if found else "not reached"
+
+
+def command_row(header: dict[str, Any]) -> pages.Row:
+    """Returns the row on how a run was made; DIR holds the published IDX files."""
+    engine = "torch" if "torch" in header["versions"] else "jax"
+    made = f"{header['date'][:10]}, {engine} {header['versions'][engine]}"
+    return {"command": f"`{header['command']}`", "made": made}
+
+
+def write_page(output: Path) -> None:
+    """Makes page and picture from the logs kept in a folder.
+
+    Raises:
+      UserError: it has none, or matplotlib is not installed.
     """
-    test_images = sorted({log.header["test_images"] for runs in logs.values() for log in runs})
-    lines = [
-        "# Fashion-MNIST",
-        "",
-        "`python -m benchmarks.fashion_mnist` makes this page and the picture from the logs in",
-        (
-            "[`fashion_mnist/`](fashion_mnist). Top-1 is that of the"
-            f" {' or '.join(f'{n:,}' for n in test_images)} test"
-        ),
-        (
-            "images after the last step, no checkpoint chosen: mean ± sample standard deviation"
-            " over n seeds. A recipe's"
-        ),
-        "header says how it was chosen, and whether test scores had a part in that.",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-        *(row(name, runs) for name, runs in logs.items()),
-        "",
-        (
-            "Training time is the median over the seeds of the seconds spent in training steps,"
-            " waiting for data"
-        ),
-        (
-            "included; start-up, compiling, evaluating and saving are not in it. It is wall time,"
-            " so other work on the"
-        ),
-        (
-            "machine, and pauses, are in it; in brackets: had each step taken the median of those"
-            " logged with it."
-        ),
-        "",
-        *tutorial(logs.get(TUTORIAL, [])),
-        "![Learning curves](fashion_mnist.svg)",
-        "",
-        (
-            "Test top-1 after each epoch, a thin line a seed and a thick one their mean; dashed:"
-            " top-1 of the training"
-        ),
-        "images during the epoch, with its augmentation.",
-        "",
-        "The commands (DIR holds the published IDX files):",
-        "",
-    ]
-    for name, runs in logs.items():
-        commands = "; ".join(
-            f"`{command}`" for command in dict.fromkeys(log.header["command"] for log in runs)
-        )
-        lines.append(f"- {name}, {environment(runs)}: {commands}")
-    return "\n".join(lines) + "\n"
-
-
-def row(name: str, runs: list[Log]) -> str:
-    """Returns the table's row of a recipe."""
-    header = runs[0].header
-    epochs, total = header["num_epochs"], seconds(runs, "seconds")
-    cells = [
-        name,
-        header["net"],
-        f"{header['parameters']:,}",
-        f"{header['train_images']:,}",
-        f"{epochs:g}",
-        run_logs.mean_and_deviation([log.top1 for log in runs]),
-        str(len(runs)),
-        f"{total:,.0f}",
-        f"{total / epochs:,.1f} ({seconds(runs, 'steady_seconds') / epochs:,.1f})",
-        devices(runs),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def tutorial(runs: list[Log]) -> list[str]:
-    """Returns the paragraph that sets our run of the tutorial's recipe beside what the tutorial
-    reports.
-    """
-    if not runs:
-        return []
-    low, high = TUTORIAL_SECONDS
-
-    def times(kind: str) -> str:
-        ours = seconds(runs, kind) / runs[0].header["num_epochs"]
-        return f"{low / ours:.1f} to {high / ours:.1f}"
-
-    return [
-        (
-            f"The tutorial of `{TUTORIAL}` reports a top-1 of {TUTORIAL_TOP1} and {low:,} to"
-            f" {high:,} s an epoch on its"
-        ),
-        (
-            f"CPU: here an epoch of the same recipe is {times('seconds')} times faster"
-            f" ({times('steady_seconds')}), on"
-        ),
-        f"{devices(runs)}. The two processors differ, so not all of it is the software's.",
-        "",
-    ]
-
-
-def seconds(runs: list[Log], kind: str) -> float:
-    """Returns the median over the runs of "seconds" or "steady_seconds" at the end."""
-    return statistics.median(log.epochs[-1][kind] for log in runs)
-
-
-def devices(runs: list[Log]) -> str:
-    """Returns what the runs were made on, for example "2 CPU cores"."""
-
-    def device(header: dict) -> str:
-        on_cpu = header["device"].startswith("1 × CPU in 1 ")
-        return f"{header['cores']} CPU cores" if on_cpu else header["device"]
-
-    return ", ".join(dict.fromkeys(device(log.header) for log in runs))
-
-
-def environment(runs: list[Log]) -> str:
-    """Returns when and with which packages the runs were made."""
-    dates = sorted(log.header["date"][:10] for log in runs)
-    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    packages = dict.fromkeys(f"jax {log.header['versions']['jax']}" for log in runs)
-    return f"{when}, {', '.join(packages)}"
+    ours, peers = (read_kept(output / "fashion_mnist", prefix) for prefix in ("", "torch_"))
+    if not ours:
+        raise UserError(f"{output} has no logs in fashion_mnist/: name finished runs with --runs")
+    times = []
+    for name, logs in peers.items():
+        times += [time_row(name, "JAX (this project)", ours[name])] if name in ours else []
+        times += [time_row(name, f"PyTorch {logs[0].header['versions']['torch']}", logs)]
+    headers = [log.header for found in (ours, peers) for logs in found.values() for log in logs]
+    commands = {header["command"]: command_row(header) for header in headers}
+    tables = {"Scores": [score_row(*item) for item in ours.items()]}
+    tables |= {"Seconds of training to a test score": times, "Runs": [*commands.values()]}
+    runs = {name: [log.epochs for log in logs] for name, logs in ours.items()}
+    level = {f"the tutorial's {TUTORIAL_TOP1}": TUTORIAL_TOP1}
+    curves.draw(runs, output / "fashion_mnist.svg", level)
+    command = "python -m benchmarks.fashion_mnist"
+    facts = {"title": "Fashion-MNIST", "command": command, "about": "fashion-mnist"}
+    text = pages.page(facts | {"picture": "fashion_mnist.svg", "tables": tables})
+    (output / "fashion_mnist.md").write_text(text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--runs", type=Path, nargs="*", default=[], help="--workdir of finished runs or sweeps"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("results"), help="folder of logs, page and picture"
-    )
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="finished runs, sweeps")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="of logs and page")
     arguments = parser.parse_args()
     try:
-        folder = arguments.output / "fashion_mnist"
-        record(arguments.runs, folder)
-        logs = run_logs.read_all(folder)
-        if not logs:
-            raise UserError(f"{folder} holds no logs: name finished runs with --runs")
-        from benchmarks import learning_curves
-
-        learning_curves.draw(logs, arguments.output / "fashion_mnist.svg", reference=TUTORIAL_TOP1)
-        (arguments.output / "fashion_mnist.md").write_text(page(logs))
+        for path in arguments.runs:
+            for workdir in sorted(file.parent for file in path.glob("**/config.json")):
+                log = read_run(workdir)
+                kept = write(log, arguments.output / "fashion_mnist") if log else None
+                print(f"{workdir}: {kept or 'not finished, left out'}")
+        write_page(arguments.output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,207 +1,135 @@
 """Kills a training process again and again, and shows that nothing is lost.
 
-    python -m benchmarks.faults [--kills=50] [--seed=0] --output results
+    python -m benchmarks.faults --kills=50 --output=results
 
 One run is left alone. Another is killed at random moments while it starts and compiles, takes
 steps, evaluates or saves, by SIGKILL or SIGTERM, and started again by the same command each time.
 It must end with the parameters, the statistics and the log of the first, bit for bit, and no
 checkpoint that has its final name may ever be damaged. A run that ends before all kills are spent
-is compared and followed by a fresh one. With --output it writes faults.md there.
+is compared and followed by another.
 """
 
-import argparse
-import collections
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.contest import machine, output_folder
-from benchmarks.run_logs import command_line
+from benchmarks import pages
+from benchmarks.harness import ROOT
 from resnet_jax import run
 from resnet_jax.training.checkpointing import checksums
 from resnet_jax.training.reporting import logbook
 
-ROOT = Path(__file__).parents[1]
 MOMENTS = ("start and compile", "step", "evaluate", "save")
-RECIPE = (
-    "--config=configs/quickstart.py",
-    "--config.model.width=8",
-    "--config.model.stage_sizes=1,1",
-    "--config.num_epochs=40",
-    "--config.data.flip=True",
-)
+RECIPE = ["--config=configs/quickstart.py", "--config.model.width=8", "--config.num_epochs=40"]
+RECIPE += ["--config.model.stage_sizes=1,1", "--config.data.flip=True"]
 
 
-def start(workdir: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "launch.py", *RECIPE, f"--workdir={workdir}"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def command(workdir: Path) -> list[str]:
+    return [sys.executable, "launch.py", *RECIPE, f"--workdir={workdir}"]
 
 
-def wait_for(moment: str, process: subprocess.Popen, workdir: Path, draw: random.Random) -> None:
+def wait_for(moment: str, process: subprocess.Popen, workdir: Path, rng: random.Random) -> None:
     """Returns at a random instant of `moment`, or when the process has ended."""
-    checkpoints, log = workdir / "checkpoints", workdir / "metrics.jsonl"
     if moment == "start and compile":
-        time.sleep(draw.uniform(0, 4))
+        time.sleep(rng.uniform(0, 4))
         return
     for line in process.stdout:  # the table is printed once all is compiled
         if line.startswith("workdir"):
             break
-    time.sleep(draw.uniform(0, 0.3))
-    trained = lines(log)
+    time.sleep(rng.uniform(0, 0.3))
+    trained = epochs(workdir)
     while process.poll() is None:
         if moment == "step":
-            time.sleep(draw.uniform(0, 0.3))
+            time.sleep(rng.uniform(0, 0.3))
             return
-        if (
-            moment == "save"
-            and checkpoints.exists()
-            and any("tmp" in path.name for path in checkpoints.iterdir())
-        ):
-            time.sleep(draw.uniform(0, 0.03))
+        if moment == "save" and any("tmp" in path.name for path in workdir.glob("checkpoints/*")):
+            time.sleep(rng.uniform(0, 0.03))
             return
-        # The only line of an epoch's training is written right before its evaluation, whose own
-        # comes after.
-        if moment == "evaluate" and lines(log) > trained:
-            time.sleep(draw.uniform(0, 0.01))
+        # An epoch's only line of training is written right before its evaluation.
+        if moment == "evaluate" and epochs(workdir) > trained:
+            time.sleep(rng.uniform(0, 0.01))
             return
         time.sleep(0.0005)
 
 
-def lines(log: Path) -> int:
+def epochs(workdir: Path) -> int:
     """Counts the lines on training in a run's log."""
+    log = workdir / "metrics.jsonl"
     return log.read_text().count('"split": "train"') if log.exists() else 0
+
+
+def kill_at(moment: str, number: signal.Signals, workdir: Path, rng: random.Random) -> bool:
+    """Starts the run and kills it; returns whether it was killed before it ended."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command(workdir), cwd=ROOT, **pipes)
+    wait_for(moment, process, workdir, rng)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    # Before the handlers are there, SIGTERM ends the interpreter as it ends any.
+    if process.returncode not in (0, -number, 128 + number):
+        raise RuntimeError(f"status {process.returncode} after {number.name}, {moment}:\n{output}")
+    return process.returncode != 0
 
 
 def damaged(workdir: Path) -> list[str]:
     """Returns what is wrong with the committed checkpoints of a run."""
-    found = [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+    found = [path for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
     return [f"{path}: {fault}" for path in found if (fault := checksums.fault(path))]
 
 
-def log_of(workdir: Path) -> list[dict]:
-    return [
-        {name: value for name, value in record.items() if name not in logbook.TIMES}
-        for record in logbook.read(workdir)
+def finish(workdir: Path) -> tuple[list[np.ndarray], list[Any]]:
+    """Lets a run go on to its end; returns its variables, and its log but for times."""
+    subprocess.run(command(workdir), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    _, variables, description = run.restore(workdir, "last")
+    log = [
+        {name: value for name, value in line.items() if name not in logbook.TIMES}
+        for line in logbook.read(workdir)
     ]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(variables)], [*log, description.step]
 
 
-def is_same(workdir: Path, straight: Path) -> bool:
-    """Whether two finished runs have the same parameters, statistics and log, bit for bit."""
-    (_, ours, answers), (_, theirs, expected) = (
-        run.restore(path, "last") for path in (workdir, straight)
-    )
-    equal = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), ours, theirs)
-    return (
-        answers.step == expected.step
-        and all(jax.tree.leaves(equal))
-        and log_of(workdir) == log_of(straight)
-    )
-
-
-def finish(workdir: Path) -> None:
-    process = start(workdir)
-    output, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the run ended with status {process.returncode}:\n{output}")
-
-
-def strike(workdir: Path, draw: random.Random, counts: collections.Counter) -> bool:
-    """Starts the run and kills it; returns whether it was killed before it ended."""
-    moment, number = draw.choice(MOMENTS), draw.choice((signal.SIGKILL, signal.SIGTERM))
-    process = start(workdir)
-    wait_for(moment, process, workdir, draw)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
-    if process.returncode == 0:
-        return False
-    # Before the handlers are there, SIGTERM ends the interpreter as it ends any.
-    if process.returncode not in (-number, 128 + number):
-        raise RuntimeError(
-            f"status {process.returncode} after {number.name} during {moment}:\n{output}"
-        )
-    counts[moment, number.name] += 1
-    return True
-
-
-def torment(kills: int, seed: int, folder: Path) -> tuple[collections.Counter, int, list[str]]:
-    """Spends all kills; returns their counts, how many runs they were spread over, and every fault
-    found.
-    """
-    draw, counts, faults = random.Random(seed), collections.Counter(), []
-    straight, number = folder / "straight", 0
-    finish(straight)
+def torment(kills: int, seed: int, folder: Path) -> tuple[Counter, int, list[str]]:
+    """Spends all kills; returns their counts, over how many runs they were spread, and the faults."""
+    rng, counts, faults, runs = random.Random(seed), Counter(), [], 0
+    arrays, log = finish(folder / "undisturbed")
     while counts.total() < kills:
-        workdir = folder / f"broken{number}"
-        number += 1
-        while counts.total() < kills and strike(workdir, draw, counts):
+        workdir, runs = folder / f"broken{runs}", runs + 1
+        while counts.total() < kills:
+            moment, number = rng.choice(MOMENTS), rng.choice((signal.SIGKILL, signal.SIGTERM))
+            if not kill_at(moment, number, workdir, rng):
+                break
+            counts[moment, number.name] += 1
             faults += damaged(workdir)
             print(f"{counts.total()} kills, {len(faults)} faults", flush=True)
-        finish(workdir)
-        if not is_same(workdir, straight):
-            faults.append(f"{workdir} ended otherwise than the undisturbed run")
-    return counts, number, faults
-
-
-def report(counts: collections.Counter, runs: int, faults: list[str], minutes: float) -> str:
-    host = machine(())
-    rows = [
-        f"| {moment} | {counts[moment, 'SIGKILL']} | {counts[moment, 'SIGTERM']} |"
-        for moment in MOMENTS
-    ]
-    outcome = "none" if not faults else "; ".join(faults)
-    return "\n".join(
-        [
-            "# Faults: a training process killed at random moments",
-            "",
-            (
-                f"`{command_line(sys.argv)}` on {host['cores']} cores ({host['cpu']}), jax"
-                f" {jax.__version__}, {minutes:.0f} minutes."
-            ),
-            "",
-            "| while it was to | SIGKILL | SIGTERM |",
-            "|---|---|---|",
-            *rows,
-            "",
-            (
-                f"{counts.total()} kills, spread over {runs} run{'s' if runs > 1 else ''} of 880"
-                " steps. Faults found (a committed checkpoint damaged at any time; parameters,"
-                " statistics or log at the end other than the undisturbed run's, bit for bit):"
-                f" {outcome}."
-            ),
-            "",
-        ]
-    )
+        found, its_log = finish(workdir)
+        if its_log != log or not all(map(np.array_equal, found, arrays)):
+            faults.append(f"{workdir.name} ended otherwise than the undisturbed run")
+    return counts, runs, faults
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = pages.parser(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--output", type=output_folder, help="folder for the page; nothing is written without it"
-    )
-    options = parser.parse_args()
-    began = time.monotonic()
+    arguments = parser.parse_args()
+    result = pages.record("faults", "A training process killed at random moments", "faults", "jax")
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
-        counts, runs, faults = torment(options.kills, options.seed, Path(folder))
-    text = report(counts, runs, faults, (time.monotonic() - began) / 60)
-    print(text)
-    if options.output:
-        (options.output / "faults.md").write_text(text)
+        counts, runs, faults = torment(arguments.kills, arguments.seed, Path(folder))
+    for moment in MOMENTS:
+        row = {name: counts[moment, name] for name in ("SIGKILL", "SIGTERM")}
+        result["tables"].setdefault("Kills", []).append({"while it was to": moment} | row)
+    outcome = {"kills": counts.total(), "runs of 880 steps": runs}
+    result["tables"]["Outcome"] = [outcome | {"faults": "; ".join(faults) or "none"}]
+    pages.save(result, arguments.output)
     return 1 if faults else 0
 
 

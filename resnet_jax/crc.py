@@ -4,9 +4,7 @@ import functools
 
 
 def masked_crc(data: bytes) -> int:
-    """Returns the CRC-32C (Castagnoli) of `data`, rotated and shifted as the TFRecord format
-    asks.
-    """
+    """Returns the CRC-32C of `data`, rotated and shifted as the TFRecord format asks."""
     table, crc = _table(), 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8

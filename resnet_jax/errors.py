@@ -1,11 +1,11 @@
-"""The one exception for what a user can mend, and the suggestion of nearest names."""
+"""The one exception for what a user can fix, and the suggestion of nearest names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A fault that the user can mend.
+    """Something that the user can fix.
 
     The message is one line that names the field or file, the value found and the remedy.
     `launch.py` prints it without a traceback and exits with status 1.
@@ -13,8 +13,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
-    """Returns a clause that suggests the known names nearest to `name`, or lists all when they
-    are few.
+    """Returns a clause that suggests the known names nearest to `name`, or lists a few.
 
     Args:
       name: what the user wrote.

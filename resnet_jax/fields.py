@@ -1,6 +1,4 @@
-"""Tables of config fields: each room states its own with `Field`, and `check` holds values against
-them.
-"""
+"""Config fields: each room states its own with `Field`, and `check` compares values with them."""
 
 import dataclasses
 import math

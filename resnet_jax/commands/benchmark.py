@@ -17,16 +17,14 @@ from resnet_jax.distributed.consensus import lead_says
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.experiment import Experiment
-from resnet_jax.models.analysis.roofline import DATA_SHEETS, Floor
+from resnet_jax.models.analysis.roofline import DATA_SHEETS
 from resnet_jax.models.analysis.summary import summarize
 from resnet_jax.training.reporting.display import Display
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one step, from several stretches of steps: their median, and half the range of the
-    middle half.
-    """
+    """Seconds of one step: the median of several stretches, and half their interquartile range."""
 
     median: float
     spread: float
@@ -61,33 +59,20 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         shard_batch(experiment.mesh, loader[0])
         for loader in (experiment.train_loader, experiment.eval_loader)
     )
-    began = time.perf_counter()
-    train_step = experiment.train_step.lower(state, train_batch).compile()
-    train_compile = time.perf_counter() - began
-    began = time.perf_counter()
-    eval_step = experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
-    eval_compile = time.perf_counter() - began
-
+    train_step, train_compile = _compile(experiment.train_step, state, train_batch)
+    eval_step, eval_compile = _compile(experiment.eval_step, state.eval_variables, eval_batch)
     inference = time_steps(lambda: eval_step(state.eval_variables, eval_batch), seconds)
     stepper = Stepper(train_step, state)
     training = time_steps(functools.partial(stepper, train_batch), seconds)
     loop, data_wait = _time_loop(experiment, stepper, training.median, seconds)
-
-    batch, eval_size = config.batch_size, experiment.eval_loader.batch_size
-    height, width, channels = experiment.train_loader.image_shape
-    floor = summarize(experiment.model, (height, width), channels).floor
-    # The floor is counted for values of two bytes.
-    wide = jnp.dtype(experiment.model.dtype).itemsize // 2
-    floor = floor._replace(
-        unfused_bytes=wide * floor.unfused_bytes, fused_bytes=wide * floor.fused_bytes
-    )
+    batch, images = config.batch_size, experiment.eval_loader.batch_size
     record = {
         "device": describe_devices(),
         "model": config.model.name,
         "precision": experiment.config.precision,
-        "image": [height, width, channels],
+        "image": list(experiment.train_loader.image_shape),
         "batch_size": batch,
-        "compile_seconds": {"train": round(train_compile, 2), "eval": round(eval_compile, 2)},
+        "compile_seconds": {"train": train_compile, "eval": eval_compile},
         "step_ms": {
             "median": round(training.median * 1e3, 3),
             "spread": round(training.spread * 1e3, 3),
@@ -95,14 +80,20 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         "images_per_sec": {
             "training": round(batch / training.median, 1),
             "loop": round(batch / loop, 1),
-            "inference": round(eval_size / inference.median, 1),
+            "inference": round(images / inference.median, 1),
         },
         "data_wait": round(data_wait, 4),
         "peak_memory_gib": _peak_memory(train_step),
-        **_ceilings(batch / training.median / experiment.mesh.size, floor, experiment.model.dtype),
+        **_ceilings(batch / training.median / experiment.mesh.size, experiment),
     }
     display.table(_rows(record))
     display.say(json.dumps(record))
+
+
+def _compile(step: Any, *arguments: Any) -> tuple[Any, float]:
+    """Returns a compiled step and how many seconds that took."""
+    began = time.perf_counter()
+    return step.lower(*arguments).compile(), round(time.perf_counter() - began, 2)
 
 
 class Stepper:
@@ -145,9 +136,7 @@ def time_steps(step: Callable[[], Any], seconds: float, stretches: int = 9) -> T
 def _time_loop(
     experiment: Experiment, stepper: Stepper, step_seconds: float, seconds: float
 ) -> tuple[float, float]:
-    """Returns the seconds a step of the loop with its data and the share of them spent waiting for
-    data.
-    """
+    """Returns the loop's seconds a step with its data, and the share of waiting for data."""
     steps = lead_says(max(5, int(seconds / step_seconds)))
     warm = min(3, steps // 2)
     with experiment.batches(experiment.train_loader, 0, steps + warm) as batches:
@@ -172,11 +161,15 @@ def _peak_memory(compiled: Any) -> float:
     return round((use.argument_size_in_bytes + use.temp_size_in_bytes) / 2**30, 3)
 
 
-def _ceilings(images_per_sec: float, floor: Floor, dtype: Any) -> dict[str, Any]:
-    """Puts a device's training speed beside what its arithmetic, in the network's `dtype`, and its
-    memory allow.
-    """
-    kind, dtype = jax.devices()[0].device_kind, jnp.dtype(dtype)
+def _ceilings(images_per_sec: float, experiment: Experiment) -> dict[str, Any]:
+    """Puts a device's training speed beside what its arithmetic and its memory allow."""
+    kind, dtype = jax.devices()[0].device_kind, jnp.dtype(experiment.model.dtype)
+    height, width, channels = experiment.train_loader.image_shape
+    floor = summarize(experiment.model, (height, width), channels).floor
+    wide = dtype.itemsize // 2  # the floor is counted for values of two bytes
+    floor = floor._replace(
+        unfused_bytes=wide * floor.unfused_bytes, fused_bytes=wide * floor.fused_bytes
+    )
     known = DATA_SHEETS.get(kind) if dtype.itemsize == 2 else None
     peak, bandwidth = known or (measure_matmul(dtype=dtype), measure_copy())
     bounds = {

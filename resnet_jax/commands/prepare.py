@@ -68,21 +68,9 @@ def prepare(
       UserError: a value is out of range, a split is named twice, the source cannot be read, or the
         disk is full.
     """
-    for flag, value, low, high in (
-        ("short_side", short_side, 16, 8192),
-        ("quality", quality, 1, 100),
-        ("shard_examples", shard_examples, 1, 1 << 24),
-        ("num_threads", num_threads, 1, 1024),
-    ):
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{flag}={value}: must be within {low}..{high}")
-    fault = data.FIELDS["eval_fraction"].fault(eval_fraction)
-    if fault:
+    _check(name, data_dir, output_dir, short_side, quality, shard_examples, num_threads)
+    if fault := data.FIELDS["eval_fraction"].fault(eval_fraction):
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
-    if data_dir is None and name in ("folder", "shards", "imagenet_tars"):
-        raise UserError(f"--data_dir is missing: name the directory of --source={name}")
-    data.check_is_mounted("--data_dir", data_dir)
-    data.check_is_mounted("--output_dir", output_dir)
     sources = _sources(name, data_dir, eval_fraction, splits)
     total = sum(map(len, sources.values()))
     with tqdm(total=total, unit=" images", smoothing=0) as bar:
@@ -103,6 +91,22 @@ def prepare(
     print(
         f"{output_dir}: {held}; train with --config.data.name=shards --config.data.dir={output_dir}"
     )
+
+
+def _check(name, data_dir, output_dir, short_side, quality, shard_examples, num_threads) -> None:
+    """Raises `UserError` for a flag's value that is out of range, or a directory that is none."""
+    for flag, value, low, high in (
+        ("short_side", short_side, 16, 8192),
+        ("quality", quality, 1, 100),
+        ("shard_examples", shard_examples, 1, 1 << 24),
+        ("num_threads", num_threads, 1, 1024),
+    ):
+        if value is not None and not low <= value <= high:
+            raise UserError(f"--{flag}={value}: must be within {low}..{high}")
+    if data_dir is None and name in ("folder", "shards", "imagenet_tars"):
+        raise UserError(f"--data_dir is missing: name the directory of --source={name}")
+    data.check_is_mounted("--data_dir", data_dir)
+    data.check_is_mounted("--output_dir", output_dir)
 
 
 def _sources(

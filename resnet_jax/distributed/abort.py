@@ -1,6 +1,4 @@
-"""The end of a process whose peers are gone: soon, with a clear last line, and never with
-status 0.
-"""
+"""The end of a process whose peers are gone: soon, with a clear last line and status 1."""
 
 import ctypes
 import os
@@ -25,8 +23,7 @@ _installed = []  # ctypes frees a callback that nobody holds
 
 
 def speak_on_abort(line: str) -> None:
-    """Makes `line` the last one when JAX's runtime aborts this process because it cannot reach
-    another.
+    """Makes `line` the last one when JAX's runtime aborts a process that cannot reach another.
 
     The runtime logs a stack trace and calls abort() from a thread of its own, where no Python
     signal handler runs.
@@ -49,9 +46,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain(error: Exception) -> None:
-    """Prints an error of one of several processes, ending with `LOST` where a peer is the likely
-    cause.
-    """
+    """Prints an error of one of several processes, with `LOST` where a peer is the likely cause."""
     if not jax.distributed.is_initialized():
         return
     if isinstance(error, jax.errors.JaxRuntimeError) and not is_out_of_memory(error):

@@ -15,9 +15,7 @@ def lead_says(value: int) -> int:
 
 
 def differing(text: str) -> list[int]:
-    """Returns the processes whose text is not process 0's, the same list in every process; a
-    barrier.
-    """
+    """Returns the processes whose text is not process 0's, the same list everywhere; a barrier."""
     if jax.process_count() == 1:
         return []
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])

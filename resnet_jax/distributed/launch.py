@@ -139,9 +139,7 @@ def _arguments(
 
 
 def _gpus_of_the_only_task_on_this_node() -> list[int]:
-    """Returns the GPUs of a Slurm node that runs one task, where JAX would take only the first;
-    else none.
-    """
+    """Returns the GPUs of a Slurm node that runs one task: JAX would take the first; else none."""
     if os.environ.get("SLURM_STEP_NUM_NODES") != os.environ["SLURM_NTASKS"]:
         return []
     return list(range(int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))))

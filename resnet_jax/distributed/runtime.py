@@ -45,10 +45,9 @@ def computes_on_cpu() -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Keeps freed memory in this process, for networks that compute on the CPU; returns whether it
-    could.
+    """Keeps freed memory in this process, for work on the CPU; returns whether it could.
 
-    XLA:CPU allocates its buffers anew at every step. The GNU C library returns blocks of that size
+    XLA:CPU allocates its buffers again at every step. The GNU C library returns blocks of that size
     to the system, which hands them back page by page, filled with zeros: a fifth of the processor
     time of a small network's step. The price is that the process keeps its peak memory until it
     ends.

@@ -1,29 +1,28 @@
-"""The page of Fashion-MNIST results is made from what runs leave behind."""
+"""The page of Fashion-MNIST is made from what runs leave behind, ours and PyTorch's."""
 
-import json
-import statistics
+import subprocess
 import sys
-from pathlib import Path
 
 import fabricate
+import jax
 import pytest
 
-from benchmarks import fashion_mnist, run_logs
+from benchmarks import fashion_mnist, harness
 from resnet_jax import config as recipe
 from resnet_jax.commands.train import train
+from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.errors import UserError
+from resnet_jax.experiment import Experiment
 
-COMMAND = [
-    "/tmp/clone/launch.py",
-    "--config=/tmp/clone/configs/resnet18_fashion_mnist.py",
-    "--config.data.name",
-    "idx",
-]
-COMMAND += [
-    "--config.data.dir=/data",
-    "--config.data.train_split=train[:50%]",
-    "--workdir=/tmp/run",
-]
+pytest.importorskip("matplotlib")
+COMMAND = ["/clone/launch.py", "--config=/clone/configs/resnet18_fashion_mnist.py"]
+COMMAND += ["--config.data.name=idx", "--config.data.dir=/data", "--config.model.width=4"]
+
+
+def changed(config, **fields):
+    for name, value in fields.items():
+        recipe.set_field(config, name.replace("__", "."), value)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -31,148 +30,135 @@ def workdir(tmp_path_factory):
     """A run of a small net on fabricated images, started by `COMMAND`."""
     root = tmp_path_factory.mktemp("fashion")
     fabricate.idx_directory(root / "data", train=80, test=24)
-    config = run_logs.load_recipe("resnet18_fashion_mnist")
-    config.batch_size, config.num_epochs, config.log_every_steps = 16, 2.5, 1
-    config.model.stage_sizes, config.model.width, config.model.stem = (1,), 4, "small"
-    config.data.name, config.data.dir, config.data.train_split = (
-        "idx",
-        str(root / "data"),
-        "train[:50%]",
+    net = {"model__stage_sizes": (1,), "model__width": 4, "model__stem": "small"}
+    config = changed(
+        harness.load_recipe("resnet18_fashion_mnist"),
+        **net
+        | {"batch_size": 16, "num_epochs": 2, "data__name": "idx", "data__dir": f"{root}/data"},
     )
-    recipe.validate(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", COMMAND)
         train(config, str(root / "sweep" / "seed=0"))
     return root / "sweep" / "seed=0"
 
 
-def test_a_finished_run_is_kept_with_what_it_was(workdir):
-    log = run_logs.from_workdir(workdir)
-    header, records = log.header, [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
-    assert (header["train_images"], header["test_images"]) == (40, 24)
-    assert header["net"] == "resnet18 stage_sizes=1 stem=small width=4"
+def test_a_finished_run_is_kept_and_an_unfinished_one_is_not(workdir, tmp_path):
+    header, epochs = fashion_mnist.read_run(workdir)
+    assert header["name"] == "resnet18_fashion_mnist,model.width=4"
+    assert (header["train_images"], header["test_images"]) == (80, 24)
     assert header["parameters"] == 36 + 8 + 2 * (144 + 8) + 50
-    assert header["fields"]["optimizer.nesterov"] is True
-    assert not {"data.dir", "data.mean", "model.num_classes", "seed"} & header["fields"].keys()
-    assert header["name"].startswith("resnet18_fashion_mnist,")
-    assert "data.train_split=train[:50%]" in header["name"]
-    assert [line["epoch"] for line in log.epochs] == [1, 2, 2.5]
-    assert log.top1 == records[-1]["top1"]
-    stretches = [record for record in records if record["split"] == "train"]
-    assert log.epochs[-1]["seconds"] == pytest.approx(
-        sum(16 / record["images_per_sec"] for record in stretches), abs=0.01
-    )
-    assert log.epochs[0]["train_top1"] == pytest.approx(
-        sum(r["top1"] for r in stretches[:2]) / 2, abs=1e-5
-    )
-
-
-def test_the_command_names_no_place():
-    assert (
-        run_logs.command_line(COMMAND)
-        == "python launch.py --config=configs/resnet18_fashion_mnist.py --config.data.name=idx"
-        " --config.data.dir=DIR '--config.data.train_split=train[:50%]'"
-    )
-    assert run_logs.recipe_of(["launch.py", "--config", "x/y.py"]) == "y"
-    words = [
-        "/a/benchmarks/cpu_training.py",
-        "--networks",
-        "resnet18",
-        "resnet50",
-        "--output",
-        "/tmp/x",
-        "--rounds=3",
-    ]
-    assert (
-        run_logs.command_line(words)
-        == "python -m benchmarks.cpu_training --networks resnet18 resnet50 --output=results"
-        " --rounds=3"
-    )
-
-
-def test_an_unfinished_run_is_left_out_and_a_held_out_part_refused(workdir, tmp_path):
-    (tmp_path / "run").mkdir()
-    for name in ("config.json", "environment.json"):
-        (tmp_path / "run" / name).write_text((workdir / name).read_text())
+    assert "/data" not in header["command"]
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    for file in workdir.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[:-1]))
-    assert run_logs.from_workdir(tmp_path / "run") is None
-    text = (workdir / "config.json").read_text()
-    (tmp_path / "run" / "config.json").write_text(
-        text.replace('"eval_split": null', '"eval_split": "train[90%:]"')
-    )
-    with pytest.raises(UserError, match=r"train\[90%:\]"):
-        run_logs.from_workdir(tmp_path / "run")
-    with pytest.raises(UserError, match="no run"):
-        run_logs.find_runs([tmp_path / "nothing"])
+    (tmp_path / "metrics.jsonl").write_text("".join(lines[:-1]))
+    assert fashion_mnist.read_run(tmp_path) is None
 
 
-def fabricated(name, seed, top1, seconds):
-    """A run of two epochs that ends with `top1` after `seconds`."""
-    header = {
-        "name": name,
-        "seed": seed,
-        "net": "resnet18",
-        "parameters": 1234,
-        "train_images": 48000,
-    }
-    header |= {
-        "test_images": 10000,
-        "num_epochs": 2.0,
-        "fields": {},
-        "device": "1 × CPU in 1 process",
-        "cores": 2,
-    }
-    header |= {
-        "versions": {"jax": "1.0"},
-        "commit": None,
-        "date": "2020-01-02T03:04:05",
-        "starts": 1,
-    }
-    line = {"step": 1, "epoch": 1.0, "seconds": seconds / 2, "steady_seconds": seconds / 4}
-    line |= {"train_loss": 1.0, "train_top1": 0.5, "test_loss": 1.0, "test_top1": 0.8}
-    last = line | {
-        "step": 2,
-        "epoch": 2.0,
-        "seconds": seconds,
-        "steady_seconds": seconds / 2,
-        "test_top1": top1,
-    }
-    return run_logs.Log(header | {"command": "python launch.py"}, [line, last])
+def fabricated(seed, scores, **header):
+    """A run of 10 steps of 100 images an epoch, 5 s each epoch, with these test scores."""
+    facts = {"name": "recipe", "net": "net", "seed": seed, "parameters": 1, "train_images": 1000}
+    facts |= {"num_epochs": 3.0, "batch_size": 100, "cores": 2, "date": "2020-01-02T00"}
+    facts |= {"versions": {"jax": "1"}, "command": "python x"} | header
+    lines = [
+        {"step": 10 * n, "epoch": float(n), "seconds": 5.0 * n, "steady_seconds": 4.0 * n}
+        | {"train_loss": 1.0, "train_top1": 0.5, "eval_loss": 1.0, "eval_top1": top1}
+        for n, top1 in enumerate(scores, 1)
+    ]
+    return fashion_mnist.Log(facts, lines)
 
 
-def test_the_page_has_mean_deviation_and_times(tmp_path):
-    scores = [0.88, 0.89, 0.93]
-    for seed, top1 in enumerate(scores):
-        run_logs.write(fabricated(fashion_mnist.TUTORIAL, seed, top1, 200 + seed), tmp_path)
-    run_logs.write(fabricated("other", 0, 0.91, 50), tmp_path)
-    logs = run_logs.read_all(tmp_path)
-    lines = fashion_mnist.page(logs).splitlines()
-    row = next(line for line in lines if line.startswith(f"| {fashion_mnist.TUTORIAL} "))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[5:9] == [f"0.9000 ± {statistics.stdev(scores):.4f}", "3", "201", "100.5 (50.2)"]
-    assert cells[-1] == "2 CPU cores"
-    assert any("16.8 to 19.4 times faster" in line for line in lines)
-    assert any(line.startswith("| other ") and "| 0.9100 | 1 |" in line for line in lines)
+def test_the_page_has_scores_and_times_beside_pytorch(tmp_path):
+    for seed, scores in enumerate(([0.91, 0.93, 0.95], [0.90, 0.92, 0.93])):
+        fashion_mnist.write(fabricated(seed, scores), tmp_path / "fashion_mnist")
+    facts = {"versions": {"torch": "2.0"}, "command": "python y"}
+    peer = fabricated(0, [0.90, 0.91, 0.93], **facts)
+    fashion_mnist.write(peer, tmp_path / "fashion_mnist", "torch_")
+    fashion_mnist.write_page(tmp_path)
+    page = (tmp_path / "fashion_mnist.md").read_text()
+    assert "| recipe | net | 1 | 1,000 | 3 | 0.9400 ± 0.0141 | 2 | 15.0 | 5.00 | 4.00 |" in page
+    ours = "| 10 | 15 (1 of 2) | 2 | 0.9400 ± 0.0141 | 15.0 | 5 to 5 | 200 |"
+    assert f"| recipe | JAX (this project) {ours}" in page
+    assert "| recipe | PyTorch 2.0 | 15 | not reached | 1 | 0.9300 |" in page
+    assert "| `python x` | 2020-01-02, jax 1 |" in page
 
 
-def test_page_and_picture_are_made_again_from_the_kept_logs_alone(workdir, tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
-    made = []
-    for arguments in (["--runs", str(workdir.parent)], []):
-        monkeypatch.setattr(sys, "argv", ["fashion_mnist", *arguments, "--output", str(tmp_path)])
-        assert fashion_mnist.main() == 0
-        made.append(
-            [(tmp_path / f"fashion_mnist.{suffix}").read_text() for suffix in ("md", "svg")]
-        )
-    assert made[0] == made[1]
-    assert "(n = 1)" in made[0][1]
-    kept = list(Path(tmp_path, "fashion_mnist").rglob("*.jsonl"))
-    assert [path.name for path in kept] == ["seed0.jsonl"]
-    assert kept[0].stat().st_size < 3000
-
-
-def test_without_any_log_it_says_what_to_do(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["fashion_mnist", "--output", str(tmp_path)])
+def test_the_command_keeps_runs_and_says_what_is_missing(workdir, tmp_path, monkeypatch, capsys):
+    command = ["fashion_mnist", f"--output={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", command)
     assert fashion_mnist.main() == 1
     assert "--runs" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*command, "--runs", str(workdir.parent)])
+    assert fashion_mnist.main() == 0
+    assert [path.name for path in tmp_path.glob("fashion_mnist/*/*")] == ["seed0.jsonl"]
+
+
+def test_the_kept_page_is_what_the_kept_logs_make(tmp_path):
+    results = harness.ROOT / "results"
+    (tmp_path / "fashion_mnist").symlink_to(results / "fashion_mnist")
+    fashion_mnist.write_page(tmp_path)
+    assert (tmp_path / "fashion_mnist.md").read_text() == (results / "fashion_mnist.md").read_text()
+
+
+def tiny(**fields):
+    net = {"name": "resnet18", "stage_sizes": (1,), "width": 8, "stem": "small", "zero_init": False}
+    changes = {f"model__{name}": value for name, value in net.items()}
+    changes |= {"batch_size": 32, "num_epochs": 2.5, "data__name": "digits"}
+    changes |= {"optimizer__nesterov": True, "optimizer__weight_decay": 0.05}
+    changes |= {"loss__label_smoothing": 0.1, "schedule__name": "cosine", "schedule__base_lr": 0.4}
+    return Experiment.for_training(changed(recipe.defaults(), **changes | fields))
+
+
+def test_two_steps_in_pytorch_give_our_parameters_and_statistics():
+    torch = pytest.importorskip("torch")
+    from benchmarks.peers import pytorch, pytorch_recipe
+
+    experiment = tiny()
+    trainer, state = pytorch_recipe.Trainer(experiment), experiment.create_state()
+    before = pytorch.Network(experiment.model, state.eval_variables).state_dict()
+    for number in range(2):
+        batch = shard_batch(experiment.mesh, experiment.train_loader[number])
+        state, metrics = experiment.train_step(state, batch)
+        found, expected = trainer.step(number), jax.device_get(metrics.sums)
+        assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
+        assert found["top1"] == expected["top1"]
+    found = trainer.network.state_dict()
+    for name, value in pytorch.Network(experiment.model, state.eval_variables).state_dict().items():
+        if "num_batches" not in name:
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
+            assert (value - before[name]).abs().max() > 1e-4, name
+    with pytest.raises(UserError, match=r"data\.mixup"):
+        pytorch_recipe.Trainer(tiny(data__mixup=0.2))
+
+
+def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
+    torch = pytest.importorskip("torch")
+    from benchmarks.peers import pytorch_recipe
+
+    torch.manual_seed(0)
+    image = torch.arange(1, 21, dtype=torch.uint8).reshape(1, 4, 5, 1)
+    found = pytorch_recipe.augment(image.expand(400, 4, 5, 1), pixels=1, flip=True)[..., 0]
+    padded = torch.nn.functional.pad(image[0, :, :, 0], (1, 1, 1, 1))
+    windows = [padded[top : top + 4, left : left + 5] for top in range(3) for left in range(3)]
+    plain = [sum(torch.equal(crop, window) for crop in found) for window in windows]
+    mirrored = [sum(torch.equal(crop, window.flip(1)) for crop in found) for window in windows]
+    assert sum(plain) + sum(mirrored) == 400
+    assert min(plain + mirrored) > 5
+    assert 150 < sum(mirrored) < 250
+
+
+def test_the_command_trains_in_pytorch_and_keeps_a_log(tmp_path):
+    pytest.importorskip("torch")
+    fabricate.idx_directory(tmp_path / "data", train=80, test=24, size=28)
+    command = [sys.executable, "-m", "benchmarks.time_to_accuracy", *COMMAND[1:3]]
+    command += [f"--config.data.dir={tmp_path / 'data'}", f"--output={tmp_path}"]
+    command += ["--config.batch_size=16", "--config.num_epochs=1", "--config.model.width=4"]
+    command[3] = "--config=configs/resnet18_fashion_mnist.py"
+    fashion_mnist.write(fabricated(0, [0.5]), tmp_path / "fashion_mnist")
+    done = subprocess.run(command, cwd=harness.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ((name, [log]),) = fashion_mnist.read_kept(tmp_path / "fashion_mnist", "torch_").items()
+    assert (log.epochs[-1]["step"], 0 <= log.epochs[-1]["eval_top1"] <= 1) == (5, True)
+    assert str(tmp_path) not in log.header["command"]
+    assert f"| {name} | PyTorch" in (tmp_path / "fashion_mnist.md").read_text()

@@ -1,6 +1,4 @@
-"""The last step, on the device and inside the jitted step: uint8 batches become images and
-targets.
-"""
+"""The last step, on the device inside the step: uint8 batches to images and targets."""
 
 import functools
 from collections.abc import Callable, Mapping

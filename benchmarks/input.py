@@ -1,0 +1,152 @@
+"""Images a second that the input pipeline makes, beside Pillow, grain and tf.data on one CPU.
+
+    python -m benchmarks.input --tensorflow_python=PYTHON --output=results
+
+PYTHON is an interpreter of an environment that has TensorFlow; without it tf.data is left out.
+"""
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from benchmarks import pages
+from benchmarks.harness import ROOT, Range, Worker, alternate, ratio, seconds_of, speed
+from benchmarks.peers import images as peers
+from resnet_jax import data
+from resnet_jax.data.images.decode import cores
+from resnet_jax.data.prepare import prepare
+
+FILES, IMAGES, BATCH = 200, 2560, 64  # different files; images of a turn
+SETS = (((28, 28, 1), 50_000, 512), ((32, 32, 3), 50_000, 512), ((4, 4, 1), 1_281_167, 256))
+
+
+def photographs(root: Path, count: int) -> list[str]:
+    """Writes JPEGs of about 500x375 as a folder tree and returns the paths of its train split."""
+    rng, photos, paths = np.random.default_rng(0), load_sample_images().images, []
+    for number in range(count):
+        photo, size = photos[number % len(photos)], np.array((375, 500)) + rng.integers(-20, 20, 2)
+        top, left = rng.integers(np.array(photo.shape[:2]) - size + 1)
+        part, file = photo[top : top + size[0], left : left + size[1]], io.BytesIO()
+        Image.fromarray(part).save(file, "JPEG", quality=90 + number % 6)
+        for split in ("val", "train"):
+            path = root / split / str(number % 10) / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.getvalue())
+        paths.append(str(path))
+    return paths
+
+
+def settings(**changes) -> ConfigDict:
+    fields = {name: field.default for name, field in data.FIELDS.items()}
+    return ConfigDict(fields | changes, type_safe=False)
+
+
+def ours(threads: int, name: str, directory: Path) -> Callable[[int], None]:
+    """Returns a function that makes so many images with our loader."""
+    config = settings(num_threads=threads, name=name, dir=str(directory))
+    source = data.open_source(config, True, 0)
+    loader = data.Loader(source, config, batch_size=BATCH, seed=0, train=True)
+
+    def run(images: int) -> None:
+        with data.Prefetcher(loader, 0, images // BATCH, lambda batch: batch) as batches:
+            for _ in batches:
+                pass
+
+    return run
+
+
+def contestants(root: Path, threads: int) -> dict[str, Callable[[int], None]]:
+    """Returns who decodes files under `root`, written now: functions of a number of images."""
+    paths, tree = photographs(root / "tree", FILES), root / "tree"
+    (root / "paths.txt").write_text("\n".join(paths))
+    for name, side in (("whole", None), ("shrunk", 256)):
+        splits = {"train": data.open_source(settings(name="folder", dir=str(tree)), True, 0)}
+        prepare(splits, root / name, short_side=side, quality=90, shard_examples=50)
+    return {
+        "Pillow": peers.pillow(paths, threads, BATCH),
+        "ours, files": ours(threads, "folder", tree),
+        "ours, files, 1 thread": ours(1, "folder", tree),
+        "ours, shards": ours(threads, "shards", root / "whole"),
+        "ours, shards at 256": ours(threads, "shards", root / "shrunk"),
+        "grain round our decoder": peers.grain(paths, threads, BATCH),
+    }
+
+
+def measure(runs: dict[str, Callable], images: int, rounds: int) -> list[pages.Row]:
+    """Lets all take turns, of which the first does not count, and returns a row for each.
+
+    A contestant in a process of its own returns its "seconds", and the "work" of its processors.
+    """
+    work: dict[str, list[float]] = {name: [] for name in runs}
+
+    def turn(name: str) -> float:
+        began, worked = time.perf_counter(), time.process_time()
+        own = runs[name](images)
+        seconds, busy = time.perf_counter() - began, time.process_time() - worked
+        work[name].append(own["work"] if own else busy)
+        return own["seconds"] if own else seconds
+
+    played, _ = alternate({name: partial(turn, name) for name in runs}, rounds + 1)
+    return [
+        {
+            "pipeline": name,
+            "images/s": speed(played[1:], name, images),
+            "times Pillow": ratio(played[1:], name, "Pillow"),
+            "times tf.data": ratio(played[1:], name, "tf.data"),
+            "processor ms an image": 1e3 * statistics.median(work[name][1:]) / images,
+        }
+        for name in runs
+    ]
+
+
+def memory_row(shape: tuple[int, int, int], count: int, batch: int, rounds: int) -> pages.Row:
+    """Returns the row of a set in memory: the batches of one thread, and the start of an epoch."""
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+    source = data.ArraySource("memory", "train", ("a",), images, np.zeros(count, int), lambda: None)
+    loader = data.Loader(source, settings(), batch_size=batch, seed=0, train=True)
+    first, middle = len(loader), len(loader) + len(loader) // 2
+    kinds = {"batches": range(50), "first": [first], "middle": [middle]}
+    made = {kind: partial(lambda n: [*map(loader.__getitem__, n)], n) for kind, n in kinds.items()}
+    turns = {kind: partial(seconds_of, make) for kind, make in made.items()}
+    played, _ = alternate(turns, 4 * rounds)
+    return {
+        "images": f"{count:,} of {'x'.join(map(str, shape))}, batch {batch}",
+        "images/s": speed(played, "batches", 50 * batch),
+        "first batch of an epoch (ms)": Range.of([1e3 * each["first"] for each in played]),
+        "one in its middle (ms)": Range.of([1e3 * each["middle"] for each in played]),
+    }
+
+
+def main() -> None:
+    parser = pages.parser(__doc__, rounds=5)
+    parser.add_argument("--tensorflow_python", help="an interpreter that has TensorFlow")
+    parser.add_argument("--threads", type=int, default=cores())
+    arguments = parser.parse_args()
+    packages = ("numpy", "pillow", "simplejpeg", "grain")
+    result = pages.record("input", "Input pipeline: images a second", "input", *packages)
+    with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
+        runs = contestants(Path(root), arguments.threads)
+        if python := arguments.tensorflow_python:
+            script = str(ROOT / "benchmarks" / "peers" / "tfdata.py")
+            command = [python, script, f"{root}/paths.txt", str(arguments.threads)]
+            worker = Worker(command, {"PYTHONPATH": ""}, 120.0)
+            stack.callback(worker.close)
+            runs["tf.data"] = lambda images: worker.ask(600.0, images=images)
+        rows = measure(runs, IMAGES, arguments.rounds)
+    in_memory = [memory_row(*fields, arguments.rounds) for fields in SETS]
+    result["tables"] = {"JPEG files": rows, "Sets in memory, one thread": in_memory}
+    pages.save(result, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Contestants, each in a file; `python -m benchmarks.peers` serves one that trains."""

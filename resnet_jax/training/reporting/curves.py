@@ -1,0 +1,122 @@
+"""Learning curves of runs and their table over seeds, from the lines of `metrics.jsonl`."""
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.errors import UserError
+
+Epochs = list[dict[str, float]]
+"""A run, a line an epoch: "step", "epoch", "train_loss" and "train_top1" (means over the epoch, in
+training mode), "eval_loss" and "eval_top1" where the evaluation split was scored, and two times
+since training began: "seconds", spent in steps and in waiting for data, and "steady_seconds", had
+each step taken the median of those logged with it."""
+
+
+def by_epoch(records: Iterable[Mapping[str, Any]], batch_size: int) -> Epochs:
+    """Returns the epochs of a run.
+
+    Args:
+      records: from `logbook.read`.
+      batch_size: of the run.
+    """
+    scores = {line["step"]: line for line in records if line["split"] != "train"}
+    lines = [line for line in records if line["split"] == "train"]
+    epochs, loss, top1, count = [], 0.0, 0.0, 0
+    seconds = steady = step = 0.0
+    for line in lines:
+        # A line tells of the steps since the one before; evaluating and saving lie between them.
+        steps, step = line["step"] - step, line["step"]
+        seconds += steps * batch_size / line["images_per_sec"]
+        steady += steps * line["step_ms_p50"] / 1000
+        loss, top1, count = loss + steps * line["loss"], top1 + steps * line["top1"], count + steps
+        if line["epoch"] % 1 == 0 or line is lines[-1]:
+            epoch = {"step": step, "epoch": line["epoch"]}
+            epoch |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
+            epoch |= {"train_loss": round(loss / count, 5), "train_top1": round(top1 / count, 5)}
+            if scored := scores.get(step):
+                epoch |= {"eval_loss": round(scored["loss"], 5), "eval_top1": scored["top1"]}
+            epochs.append(epoch)
+            loss, top1, count = 0.0, 0.0, 0
+    return epochs
+
+
+def over_seeds(runs: Sequence[Epochs]) -> dict[str, Any]:
+    """Returns the figures of a recipe's runs with several seeds, by name.
+
+    The score is that after the last step; times are medians over the runs.
+    """
+    total, steady = (
+        statistics.median(epochs[-1][kind] for epochs in runs)
+        for kind in ("seconds", "steady_seconds")
+    )
+    count = runs[0][-1]["epoch"]
+    return {
+        "top-1": mean_and_deviation([epochs[-1]["eval_top1"] for epochs in runs]),
+        "n": len(runs),
+        "training time (s)": total,
+        "s an epoch": total / count,
+        "steady s an epoch": steady / count,
+    }
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Returns the mean and, of several, the sample standard deviation (n - 1) of scores."""
+    mean = f"{statistics.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
+
+
+def epoch_seconds(epochs: Epochs) -> list[float]:
+    """Returns the seconds of each epoch."""
+    ends = [0.0, *(line["seconds"] for line in epochs)]
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def mean_curve(runs: Sequence[Epochs], kind: str) -> tuple[list[float], list[float]]:
+    """Returns the epochs at which every run has a figure of a kind, and the means there."""
+    found = [{line["epoch"]: line[kind] for line in epochs if kind in line} for epochs in runs]
+    shared = sorted(set.intersection(*map(set, found)))
+    return shared, [statistics.mean(run[epoch] for run in found) for epoch in shared]
+
+
+def draw(
+    runs: Mapping[str, Sequence[Epochs]], path: Path, levels: Mapping[str, float] = {}
+) -> None:
+    """Draws top-1 against epochs as an SVG; the same runs give the same file.
+
+    A thin line a seed, a thick one their mean; dashed, the mean of the training images.
+
+    Args:
+      runs: name -> the runs with each seed.
+      path: ends in .svg.
+      levels: label -> a score to compare with, dotted.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
+    fixed = {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
+    with matplotlib.rc_context(fixed):
+        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+        axes = figure.add_subplot(xlabel="epoch", ylabel="top-1")
+        for number, (name, seeds) in enumerate(runs.items()):
+            color = f"C{number}"
+            for epochs in seeds:
+                axes.plot(*mean_curve([epochs], "eval_top1"), color=color, linewidth=0.6, alpha=0.6)
+            mean = mean_curve(seeds, "eval_top1")
+            marker = "o" if len(mean[0]) == 1 else ""
+            label = f"{name} (n = {len(seeds)})"
+            axes.plot(*mean, color=color, linewidth=2, marker=marker, label=label)
+            axes.plot(*mean_curve(seeds, "train_top1"), color=color, linewidth=1, linestyle="--")
+        for label, level in levels.items():
+            axes.axhline(level, color="grey", linewidth=1, linestyle=":", label=label)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
+        figure.savefig(path, metadata={"Date": None})
