@@ -212,9 +212,16 @@ def test_dilation_changes_no_parameter():
     assert abstract(plain)[1] == abstract(dilated)[1]
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 28, 28), (2, 3, 224, 224)])
-def test_images_with_channels_first_are_refused_with_the_remedy(shape):
-    model = create_model("cifar_resnet20")
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("cifar_resnet20", (2, 3, 32, 32)),
+        ("cifar_resnet20", (2, 1, 28, 28)),
+        ("resnet18", (2, 3, 224, 160)),
+    ],
+)
+def test_images_with_channels_first_are_refused_with_the_remedy(name, shape):
+    model = create_model(name)
     with pytest.raises(UserError, match=r"channels come last .* transpose by \(0, 2, 3, 1\)"):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
 

@@ -20,7 +20,8 @@ class Row(NamedTuple):
       macs: multiply-adds of one image's forward pass.
       activations: values that its convolutions put out for one image.
       kept_bytes: what a training step keeps of one image for the backward pass: the inputs of
-        convolutions, normalisations and the classifier, each map once, in the compute dtype.
+        convolutions, normalisations and the classifier, each map once, in the compute dtype; with
+        `remat` those of blocks, or of stages, instead.
     """
 
     name: str
@@ -98,11 +99,11 @@ def _cells(part: Row | Summary) -> tuple[str, ...]:
 
 def _row(name: str, model: ResNet, traced: Trace) -> Row:
     layers = [layer for layer in traced.layers if model.part_of(layer.path[0]) == name]
-    kept = sum(
-        math.prod(layer.inputs)
-        for layer in layers
-        if layer.kind in ("conv", "norm", "dense") and not layer.shares_input
-    )
+    keeping = [layer for layer in layers if layer.kind in ("conv", "norm", "dense")]
+    if name.startswith("stage") and model.remat != "none":
+        blocks = [layer for layer in layers if layer.kind == "block"]
+        keeping = blocks if model.remat == "block" else blocks[:1]
+    kept = sum(math.prod(layer.inputs) for layer in keeping if not layer.shares_input)
     variables = {
         key: tree for key, tree in traced.variables["params"].items() if model.part_of(key) == name
     }
