@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.checks import (
@@ -312,5 +313,6 @@ def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = Fal
       pool: whether to average `stride` x `stride` windows instead of taking one pixel of each.
     """
     if stride != 1:
-        x = average_pool(x, stride) if pool else x[:, ::stride, ::stride]
+        strides = (1, stride, stride, 1)
+        x = average_pool(x, stride) if pool else lax.slice(x, (0,) * 4, x.shape, strides)
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))

@@ -266,8 +266,11 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     averages the pixels it has, which is PyTorch's `ceil_mode=True, count_include_pad=False` and
     what timm's D shortcut does.
     """
-    # Flax's annotation knows its names of paddings only.
-    padding: Any = tuple((0, -size % stride) for size in x.shape[1:3])
+    # A size that `jax.export` leaves open gets all the padding that any size may need: the count of
+    # windows stays the same. (Flax's annotation knows its names of paddings only.)
+    padding: Any = tuple(
+        (0, -size % stride if isinstance(size, int) else stride - 1) for size in x.shape[1:3]
+    )
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
@@ -288,10 +291,13 @@ def blur(x: jax.Array, stride: int) -> jax.Array:
     Networks Shift-Invariant Again", section 3.2.
     """
     for axis in (1, 2):
-        x = jnp.moveaxis(x, axis, 1)
-        x = jnp.concatenate([x[:, 1:2], x, x[:, -2:-1]], 1)
-        before, here, after = (x[:, i : i - 2 or None : stride] for i in range(3))
-        x = jnp.moveaxis((before + 2 * here + after) / 4, 1, axis)
+        size = x.shape[axis]
+        edges = [lax.slice_in_dim(x, at, at + 1, axis=axis) for at in (1, size - 2)]
+        padded = jnp.concatenate([edges[0], x, edges[1]], axis)
+        before, here, after = (
+            lax.slice_in_dim(padded, at, at + size, stride, axis) for at in range(3)
+        )
+        x = (before + 2 * here + after) / 4
     return x
 
 
