@@ -312,6 +312,11 @@ def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = Fal
       stride: step between the pixels taken.
       pool: whether to average `stride` x `stride` windows instead of taking one pixel of each.
     """
+    if features < x.shape[-1]:
+        raise UserError(
+            f"shortcut = 'A': cannot go from {x.shape[-1]} channels down to {features}; choose"
+            " shortcut = 'B'"
+        )
     if stride != 1:
         strides = (1, stride, stride, 1)
         x = average_pool(x, stride) if pool else lax.slice(x, (0,) * 4, x.shape, strides)

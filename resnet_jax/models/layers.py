@@ -11,6 +11,7 @@ from jax import lax
 from jax.core import max_dim
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.checks import check_divides
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
 from resnet_jax.ops.max_pool import max_pool
@@ -180,6 +181,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         del train
         channels = x.shape[-1]
+        check_divides(self.groups, channels, "norm_channel_groups")
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         stats_dtype = jnp.promote_types(x.dtype, jnp.promote_types(self.param_dtype, jnp.float32))

@@ -73,6 +73,18 @@ def test_blocks_check_their_fields_when_used_alone(make, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shortcut": "A"}, "shortcut = 'A': cannot go from 16 channels down to 8"),
+        ({"norm": "group"}, "norm_channel_groups = 32: does not divide the 8 channels"),
+    ],
+)
+def test_a_block_that_does_not_fit_its_input_says_so_at_the_call(fields, message):
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(BasicBlock(8, **fields).init, jax.random.key(0), jnp.zeros((1, 4, 4, 16)))
+
+
 def test_numbers_and_dtypes_of_numpy_are_numbers_and_dtypes():
     model = create_model(
         "resnet18",
