@@ -44,11 +44,13 @@ def test_the_backward_pass_computes_the_blocks_again():
         model = ResNet(**TINY, **fields)
         variables = jax.eval_shape(model.init, jax.random.key(0), x)
 
-        def loss(params, x):
+        def loss(params, variables, x):
             state = {**variables, "params": params}
             return model.apply(state, x, True, mutable=["batch_stats"])[0].sum()
 
-        return str(jax.make_jaxpr(jax.grad(loss))(variables["params"], x)).count("conv2d[")
+        return str(jax.make_jaxpr(jax.grad(loss))(variables["params"], variables, x)).count(
+            "conv2d["
+        )
 
     # The branches' ten convolutions and the second stage's projection.
     assert convolutions(remat="block") == convolutions() + 11
