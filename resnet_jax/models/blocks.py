@@ -1,11 +1,11 @@
 """Residual blocks: basic and bottleneck, versions v1, v1.5 and v2, and the shortcuts A to D."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.checks import (
@@ -221,8 +221,8 @@ class ResidualBlock(BlockFields):
         changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
         if self.anti_alias == "none" or not changes or "stride" not in spec:
             return spec, None
-        smooth = functools.partial(ANTI_ALIAS[self.anti_alias], stride=spec["stride"])
-        return spec | {"stride": 1}, smooth
+        pool, stride = ANTI_ALIAS[self.anti_alias], spec["stride"]
+        return spec | {"stride": 1}, lambda y: pool(y, stride)
 
     def _shortcut(self, x: jax.Array, activated: jax.Array, train: bool) -> jax.Array:
         changes = self.stride != 1 or x.shape[-1] != self.out_features
@@ -312,6 +312,12 @@ def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = Fal
       stride: step between the pixels taken.
       pool: whether to average `stride` x `stride` windows instead of taking one pixel of each.
     """
+    if features < x.shape[-1]:
+        raise UserError(
+            f"shortcut = 'A': cannot go from {x.shape[-1]} channels down to {features}; choose"
+            " shortcut = 'B'"
+        )
     if stride != 1:
-        x = average_pool(x, stride) if pool else x[:, ::stride, ::stride]
+        strides = (1, stride, stride, 1)
+        x = average_pool(x, stride) if pool else lax.slice(x, (0,) * 4, x.shape, strides)
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))

@@ -51,7 +51,7 @@ def documented(module: type[Module]) -> type[Module]:
     """Decorates a module: its docstring gets the fields as "Attributes", its own ones first."""
     stated = [given for given in dataclasses.fields(module) if "field" in given.metadata]
     lines = ["    Attributes:"]
-    for given in sorted(stated, key=lambda given: given.kw_only):
+    for given in sorted(stated, key=lambda given: bool(given.kw_only)):
         help, more = given.metadata["field"].help, given.metadata["more"]
         text = f"{given.name}: {help}{more and '; '}{more}."
         lines.append(textwrap.fill(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 8))

@@ -11,6 +11,7 @@ from jax import lax
 from jax.core import max_dim
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.checks import check_divides
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
 from resnet_jax.ops.max_pool import max_pool
@@ -180,6 +181,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         del train
         channels = x.shape[-1]
+        check_divides(self.groups, channels, "norm_channel_groups")
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         stats_dtype = jnp.promote_types(x.dtype, jnp.promote_types(self.param_dtype, jnp.float32))
@@ -266,7 +268,11 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     averages the pixels it has, which is PyTorch's `ceil_mode=True, count_include_pad=False` and
     what timm's D shortcut does.
     """
-    padding = tuple((0, -size % stride) for size in x.shape[1:3])
+    # A size that `jax.export` leaves open gets all the padding that any size may need: the count of
+    # windows stays the same. (Flax's annotation knows its names of paddings only.)
+    padding: Any = tuple(
+        (0, -size % stride if isinstance(size, int) else stride - 1) for size in x.shape[1:3]
+    )
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
@@ -287,10 +293,13 @@ def blur(x: jax.Array, stride: int) -> jax.Array:
     Networks Shift-Invariant Again", section 3.2.
     """
     for axis in (1, 2):
-        x = jnp.moveaxis(x, axis, 1)
-        x = jnp.concatenate([x[:, 1:2], x, x[:, -2:-1]], 1)
-        before, here, after = (x[:, i : i - 2 or None : stride] for i in range(3))
-        x = jnp.moveaxis((before + 2 * here + after) / 4, 1, axis)
+        size = x.shape[axis]
+        edges = [lax.slice_in_dim(x, at, at + 1, axis=axis) for at in (1, size - 2)]
+        padded = jnp.concatenate([edges[0], x, edges[1]], axis)
+        before, here, after = (
+            lax.slice_in_dim(padded, at, at + size, stride, axis) for at in range(3)
+        )
+        x = (before + 2 * here + after) / 4
     return x
 
 
@@ -304,10 +313,7 @@ def max_pool_zeros(x: jax.Array) -> jax.Array:
     return pooled
 
 
-ANTI_ALIAS: Mapping[str, Callable[[jax.Array, int], jax.Array]] = {
-    "average": average_pool,
-    "blur": blur,
-}
+ANTI_ALIAS: Mapping[str, Callable[..., jax.Array]] = {"average": average_pool, "blur": blur}
 
 
 def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:

@@ -202,7 +202,7 @@ class ResNet(BlockFields):
         if self.pool_after_stem == "max" and self.anti_alias == "average":
             return average_pool(x, 2)
         if self.pool_after_stem == "max" and self.anti_alias == "blur":
-            return blur(nn.max_pool(x, (3, 3), padding=((1, 1), (1, 1))), 2)
+            return blur(nn.max_pool(x, (3, 3), padding="SAME"), 2)
         if self.pool_after_stem in ("max", "max_zeros"):
             return max_pool(x) if self.pool_after_stem == "max" else max_pool_zeros(x)
         if self.pool_after_stem == "conv":
@@ -302,12 +302,12 @@ class ResNet(BlockFields):
         if images.ndim != 4:
             raise UserError(f"images of shape {images.shape}: must be [N, H, W, C], channels last")
         _, height, width, channels = images.shape
-        if height in (1, 3) and width == channels:
+        smallest = self.smallest_image()
+        if height in (1, 3) and channels > 4 and (width == channels or height < smallest):
             raise UserError(
                 f"images of shape {images.shape}: channels come last here, [N, H, W, C], and these"
                 " have them first, it seems; transpose by (0, 2, 3, 1)"
             )
-        smallest = self.smallest_image()
         # Under `jax.export` a size may be left open.
         if any(isinstance(size, int) and size < smallest for size in (height, width)):
             raise UserError(

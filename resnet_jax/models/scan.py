@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def scan_blocks(
     return x
 
 
-def _unstack(blocks: Sequence[ResidualBlock], variables: dict) -> None:
+def _unstack(blocks: Sequence[ResidualBlock], variables: Any) -> None:
     for collection, layers in variables.items():
         for number, block in enumerate(blocks):
             for name, value in jax.tree.map(operator.itemgetter(number), layers).items():

@@ -32,7 +32,7 @@ class Variant:
 def _family(paper: str, shared: dict[str, Any], *rows: tuple) -> list[Variant]:
     size = 32 if shared.get("stem") == "small" else 224
     return [
-        Variant(name, shared | fields, params, macs, paper, *(counts or [_TIMM]), size)
+        Variant(name, shared | fields, params, macs, paper, counts[0] if counts else _TIMM, size)
         for name, fields, params, macs, *counts in rows
     ]
 

@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import inspect
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -71,6 +73,18 @@ def test_blocks_check_their_fields_when_used_alone(make, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shortcut": "A"}, "shortcut = 'A': cannot go from 16 channels down to 8"),
+        ({"norm": "group"}, "norm_channel_groups = 32: does not divide the 8 channels"),
+    ],
+)
+def test_a_block_that_does_not_fit_its_input_says_so_at_the_call(fields, message):
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(BasicBlock(8, **fields).init, jax.random.key(0), jnp.zeros((1, 4, 4, 16)))
+
+
 def test_numbers_and_dtypes_of_numpy_are_numbers_and_dtypes():
     model = create_model(
         "resnet18",
@@ -106,3 +120,9 @@ def test_importing_the_networks_loads_jax_and_flax_and_nothing_that_they_do_not_
     assert "resnet_jax.models.resnet" in loaded
     assert not {name for name in loaded if {"interop", "analysis"} & set(name.split("."))}
     assert not {name.split(".")[0] for name in others} - {"jax", "flax"} - sys.stdlib_module_names
+
+
+def test_the_example_of_the_public_interface_runs(capsys):
+    example = Path(__file__).parents[2] / "examples" / "public_api.py"
+    runpy.run_path(str(example))["main"]()
+    assert "no/such/run" in capsys.readouterr().out.splitlines()[-1]

@@ -1,5 +1,6 @@
 """The module: shapes, names, dtypes, features, and what it refuses."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,6 +152,11 @@ def test_unknown_names_suggest_the_nearest():
         ({"dropout": 1.0}, "model.dropout"),
         ({"stem": "deep", "width": 7}, "model.stem_width = 7"),
         ({"width": None}, "model.width = None"),
+        ({"output_stride": 3}, "model.output_stride = 3"),
+        ({"stem": "tiered", "width": 12}, "model.stem_width = 12"),
+        ({"eca": True, "se_ratio": 0.25}, "model.eca = True: contradicts"),
+        ({"reduce_first": 3}, "model.reduce_first = 3: does not divide the 8 channels"),
+        ({"remat": "all"}, "model.remat"),
     ],
 )
 def test_contradictory_fields_fail_at_construction(fields, message):
@@ -167,3 +173,73 @@ def test_none_leaves_a_field_as_the_table_has_it():
 def test_names_are_listed_sorted_and_by_pattern():
     assert list_models("resnet1*") == sorted(list_models("resnet1*")) != []
     assert set(list_models("resnet1*")) < set(list_models())
+
+
+@pytest.mark.parametrize(
+    ("fields", "strides", "dilations"),
+    [
+        ({}, [4, 8, 16, 32], [(1, 1), (1, 1), (1, 1), (1, 1)]),
+        ({"output_stride": 16}, [4, 8, 16, 16], [(1, 1), (1, 1), (1, 1), (1, 2)]),
+        ({"output_stride": 8}, [4, 8, 8, 8], [(1, 1), (1, 1), (1, 2), (2, 4)]),
+    ],
+)
+def test_dilation_takes_the_place_of_the_strides_beyond_the_output_stride(
+    fields, strides, dilations
+):
+    model = create_model("resnet50", num_classes=0, **fields)
+    info = model.feature_info()
+    assert [info[f"stage{n}"].stride for n in range(1, 5)] == strides
+    x, variables = abstract(model, (1, 64, 96, 3))
+    seen = {}
+
+    def record(call, args, kwargs, context):
+        if context.method_name == "__call__" and context.module.name == "conv2":
+            stage = context.module.path[0].split("_")[0]
+            seen.setdefault(stage, []).append(context.module.dilation)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        found = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
+    assert [found[f"stage{n}"].shape[1:3] for n in range(1, 5)] == [
+        (64 // stride, 96 // stride) for stride in strides
+    ]
+    # The first block of a stage still has the dilation of the stage before.
+    assert [(each[0], each[1]) for each in seen.values()] == dilations
+
+
+def test_dilation_changes_no_parameter():
+    plain, dilated = (create_model("resnet18", output_stride=stride) for stride in (None, 8))
+    shape = (1, 64, 64, 3)
+    assert abstract(plain, shape)[1] == abstract(dilated, shape)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("cifar_resnet20", (2, 3, 32, 32)),
+        ("cifar_resnet20", (2, 1, 28, 28)),
+        ("resnet18", (2, 3, 224, 160)),
+    ],
+)
+def test_images_with_channels_first_are_refused_with_the_remedy(name, shape):
+    model = create_model(name)
+    with pytest.raises(UserError, match=r"channels come last .* transpose by \(0, 2, 3, 1\)"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+
+
+def test_a_network_inside_another_module_takes_a_name():
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return create_model("cifar_resnet20", num_classes=0, name="backbone")(x)
+
+    shapes = jax.eval_shape(Outer().init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    assert list(shapes["params"]) == ["backbone"]
+    assert create_model("cifar_resnet20").clone(name="other").name == "other"
+
+
+def test_init_outside_the_mapped_axis_works_in_training_too():
+    model = tiny(axis_name="batch")
+    x = jnp.zeros((2, 8, 8, 3))
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, True), x)
+    assert shapes == abstract(tiny())[1]

@@ -54,6 +54,17 @@ def test_kept_memory_counts_each_map_once():
     assert half.rows[1].kept_bytes == stage.kept_bytes / 2
 
 
+def test_recomputed_blocks_and_stages_keep_their_inputs_only():
+    net = ResNet(stage_sizes=(2, 1), block="basic", width=4, stem="small", num_classes=3)
+    kept = {
+        remat: [row.kept_bytes for row in summarize(net.clone(remat=remat), 8).rows]
+        for remat in ("none", "block", "stage")
+    }
+    map_of_one = 8 * 8 * 4
+    assert kept["block"] == [kept["none"][0], 2 * 4 * map_of_one, 4 * map_of_one, 4 * 8]
+    assert kept["stage"] == [kept["none"][0], 4 * map_of_one, 4 * map_of_one, 4 * 8]
+
+
 def test_floor_of_a_training_step_is_the_published_roofline():
     # 3 * 4.089 - 0.118 billion multiply-adds; traffic from the kernels' inputs and outputs, see
     # `training_floor`.

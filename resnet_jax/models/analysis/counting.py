@@ -106,7 +106,7 @@ class _Recorder:
         self.read[kind, id(x)] = x
         macs = _multiply_adds(module, x.shape, y.shape)
         self.layers.append(Layer(module.path, kind, x.shape[1:], y.shape[1:], macs, shared))
-        if kind == "block":
+        if equal is not None:
             self.blocks[equal] = slice(start, len(self.layers)), y
         return y
 
@@ -120,7 +120,9 @@ def _multiply_adds(module: nn.Module, inputs: Shape, outputs: Shape) -> int:
     if isinstance(module, Conv):
         return math.prod(outputs[1:]) * module.size**2 * (inputs[-1] // module.groups)
     if isinstance(module, nn.Conv):
-        return math.prod(outputs[1:]) * math.prod(module.kernel_size) * inputs[-1]
+        taps = module.kernel_size
+        taps = taps if isinstance(taps, int) else math.prod(taps)
+        return math.prod(outputs[1:]) * taps * inputs[-1]
     if isinstance(module, nn.Dense):
         return math.prod(outputs[1:]) * inputs[-1]
     return 0

@@ -58,6 +58,8 @@ def training_floor(model: ResNet, traced: Trace, value_bytes: int = 2) -> Floor:
       gate           forward 3 (squeeze, read, write), backward 4: 7 o
       mean           its input, forward and backward
 
+    The pools inside anti-aliased blocks are left out, and so is what `remat` computes again.
+
     "Fused" is the ideal of NormConv-like kernels: statistics and backward sums are taken while a
     convolution has the values in hand (1 + 2), normalisation is applied as the next convolution
     reads (2), and of its backward pass one reading of its input is left (3 - 1): 1 o in place of 8.
@@ -100,7 +102,7 @@ def _pool_traffic(model: ResNet, first: Layer, traced: Trace) -> int:
     """Values moved by the stem's max pool, if any, and by the mean before the classifier."""
     blocks = [layer for layer in traced.layers if layer.kind == "block"]
     values = 2 * math.prod(blocks[-1].outputs)
-    if model.pool_after_stem == "max":
+    if model.pool_after_stem in ("max", "max_zeros"):
         height, width, channels = first.outputs[0], first.outputs[1], blocks[0].inputs[2]
         values += 3 * height * width * channels + 2 * math.prod(blocks[0].inputs)
     return values

@@ -20,7 +20,8 @@ class Row(NamedTuple):
       macs: multiply-adds of one image's forward pass.
       activations: values that its convolutions put out for one image.
       kept_bytes: what a training step keeps of one image for the backward pass: the inputs of
-        convolutions, normalisations and the classifier, each map once, in the compute dtype.
+        convolutions, normalisations and the classifier, each map once, in the compute dtype; with
+        `remat` those of blocks, or of stages, instead.
     """
 
     name: str
@@ -56,8 +57,9 @@ def summarize(model: ResNet, image_size: int | tuple[int, int] = 224, channels: 
     traced = trace(model, image_size, channels)
     names = [*model.feature_info(), "head"]
     rows = [_row(name, model, traced) for name in names]
-    totals = [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)]
-    return Summary(rows, *totals, training_floor(model, traced))
+    counts = ("params", "macs", "activations", "kept_bytes")
+    totals = {name: sum(getattr(row, name) for row in rows) for name in counts}
+    return Summary(rows, **totals, floor=training_floor(model, traced))
 
 
 def format_summary(summary: Summary, title: str) -> str:
@@ -97,11 +99,11 @@ def _cells(part: Row | Summary) -> tuple[str, ...]:
 
 def _row(name: str, model: ResNet, traced: Trace) -> Row:
     layers = [layer for layer in traced.layers if model.part_of(layer.path[0]) == name]
-    kept = sum(
-        math.prod(layer.inputs)
-        for layer in layers
-        if layer.kind in ("conv", "norm", "dense") and not layer.shares_input
-    )
+    keeping = [layer for layer in layers if layer.kind in ("conv", "norm", "dense")]
+    if name.startswith("stage") and model.remat != "none":
+        blocks = [layer for layer in layers if layer.kind == "block"]
+        keeping = blocks if model.remat == "block" else blocks[:1]
+    kept = sum(math.prod(layer.inputs) for layer in keeping if not layer.shares_input)
     variables = {
         key: tree for key, tree in traced.variables["params"].items() if model.part_of(key) == name
     }
