@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -65,27 +66,34 @@ def make_model(name: str, num_classes: int, dtype: str = "float32") -> ResNet:
     return ResNet(ours.stage_sizes, *fields, num_classes, dtype)
 
 
+OPTIMIZER = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9))
+State = tuple[dict[str, Any], optax.OptState]
+
+
+def train_step(
+    model: nn.Module, state: State, images: jax.Array, labels: jax.Array
+) -> tuple[State, jax.Array]:
+    """Takes the plainest step from (variables, optimizer's state); returns the new and the loss."""
+    variables, opt_state = state
+
+    def objective(params):
+        before = {**variables, "params": params}
+        logits, changes = model.apply(before, images, train=True, mutable=["batch_stats"])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.mean(losses), changes
+
+    params = variables["params"]
+    (loss, changes), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+    updates, opt_state = OPTIMIZER.update(gradients, opt_state, params)
+    return ({**changes, "params": optax.apply_updates(params, updates)}, opt_state), loss
+
+
 def make_step(name: str, images: Array, labels: Array, num_classes: int, dtype: str) -> Step:
     """See `harness`; `dtype` is that of convolutions and normalisation. The state is donated."""
     model, (images, labels) = make_model(name, num_classes, dtype), jax.device_put((images, labels))
     variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), images)
-    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9))
-    state = (variables, optimizer.init(variables["params"]))
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(state, images, labels):
-        variables, opt_state = state
-
-        def objective(params):
-            before = {**variables, "params": params}
-            logits, changes = model.apply(before, images, train=True, mutable=["batch_stats"])
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jnp.mean(losses), changes
-
-        params = variables["params"]
-        (loss, changes), gradients = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return ({**changes, "params": optax.apply_updates(params, updates)}, opt_state), loss
+    state = (variables, OPTIMIZER.init(variables["params"]))
+    step = jax.jit(partial(train_step, model), donate_argnums=0)
 
     def run() -> jax.Array:
         nonlocal state

@@ -29,6 +29,7 @@ from resnet_jax.models.layers import (
     average_pool,
     drop_branch,
 )
+from resnet_jax.ops.relu import relu
 
 
 class BlockFields(nn.Module, kw_only=True):
@@ -92,6 +93,12 @@ class BlockFields(nn.Module, kw_only=True):
     axis_name: Any = field(None, "mapped axis of statistics: see `layers.BatchNorm`", recipe=False)
     conv: ModuleFactory = field(Conv, "factory called as `layers.Conv`", recipe=False)
     conv_bias: bool = field(False, "whether convolutions have a bias")
+    float32_sums: bool = field(
+        True,
+        "whether the gradients of convolutions' kernels are added over devices in float32",
+        "that is, in `param_dtype`; False: in `dtype`, which in bfloat16 is half the bytes and an"
+        " error of the sum of 0.4 % at 8 devices and 1.9 % at 256, instead of 0.2 %",
+    )
     standardize: bool = field(False, "weight standardisation (Qiao et al. 2019)")
     dtype: Any = field(
         "float32",
@@ -111,6 +118,7 @@ class BlockFields(nn.Module, kw_only=True):
     def _convolve(self, x: jax.Array, **fields: Any) -> jax.Array:
         # What is off is left out, for factories of the user's own that do not know it.
         fields |= {"use_bias": True} if self.conv_bias else {}
+        fields |= {} if self.float32_sums else {"float32_sums": False}
         fields |= {"standardize": True} if self.standardize else {}
         return self.conv(**self._dtypes, **fields)(x)
 
@@ -208,7 +216,7 @@ class ResidualBlock(BlockFields):
             if train and not (isinstance(drop_rate, float) and drop_rate == 0):
                 y = drop_branch(y, drop_rate, self.make_rng("dropout"))
             y = y + self._shortcut(x, activated, train)
-        return y if before else nn.relu(y)
+        return y if before else relu(y)
 
     @nn.nowrap
     def _dilated(self, first: bool = False) -> dict[str, int]:

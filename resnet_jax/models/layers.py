@@ -1,5 +1,6 @@
 """The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.checks import check_divides
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
+from resnet_jax.ops.device_sums import convolve_rounded
 from resnet_jax.ops.max_pool import max_pool
 
 Initializer = Callable[..., jax.Array]
@@ -30,6 +32,8 @@ class Conv(nn.Module):
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features], in `dtype`, for odd `size`.
     Parameters: "kernel" [size, size, C / groups, features] and, with `use_bias`, "bias" [features].
+    With `float32_sums` the kernel's gradient is added over devices in `param_dtype`, else in
+    `dtype`.
     With `standardize`, the kernel of each feature is brought to mean 0 and variance 1 before its
     use (Qiao et al. 2019, "Micro-Batch Training", section 3).
     """
@@ -40,6 +44,7 @@ class Conv(nn.Module):
     dilation: int = 1
     groups: int = 1
     use_bias: bool = False
+    float32_sums: bool = True
     standardize: bool = False
     kernel_init: Initializer = he_fan_out
     dtype: Any = jnp.float32
@@ -51,21 +56,23 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         if self.standardize:
             kernel = _standardized(kernel)
+        if not self.float32_sums:
+            kernel = kernel.astype(self.dtype)
         pad = self.dilation * (self.size - 1) // 2
         strides, padding = (self.stride, self.stride), ((pad, pad), (pad, pad))
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = x.astype(self.dtype)
         if self.dilation == 1:
             y = conv2d(x, kernel, strides=strides, padding=padding, groups=self.groups)
         else:
-            y = lax.conv_general_dilated(
-                x,
-                kernel,
-                strides,
-                padding,
+            dilated = functools.partial(
+                lax.conv_general_dilated,
+                window_strides=strides,
+                padding=padding,
                 rhs_dilation=(self.dilation, self.dilation),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 feature_group_count=self.groups,
             )
+            y = convolve_rounded(dilated, x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(self.dtype)
@@ -92,10 +99,11 @@ class BatchNorm(nn.Module):
     it; `momentum` is the share of the OLD value, which PyTorch calls 1 - momentum. With
     `train=False` the running statistics normalise.
 
-    Statistics are taken in float32 or better in one reading of x: each image's moments about its
-    own central pixel, at most sqrt(HW) deviations off the image's mean, then the images' moments
-    about the running mean. The rounding error of the variance, relative, is about 1e-7 * ((mean -
-    running mean) / deviation)^2.
+    Statistics are taken in float32 or better in one reading of x, about the running mean: the
+    rounding error of the variance, relative, is about 1e-7 * ((mean - running mean) / deviation)^2.
+    In the first steps, where the running mean is far off, that is what moments about zero have in
+    every step. On the CPU each image's moments are first taken about its own central pixel, so that
+    what one image adds is rounded as if its mean were near.
 
     Attributes:
       momentum: share of the old running statistics kept at each step.

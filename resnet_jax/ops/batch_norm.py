@@ -66,13 +66,27 @@ def _batch_normalize_jvp(groups, epsilon, axis_name, primals, tangents):
 
 def _moments(x: jax.Array, about: jax.Array, groups: int, axis_name) -> tuple[jax.Array, jax.Array]:
     """Returns mean and biased variance [groups, C] in one reading of x [N, H, W, C]."""
+    moments = lax.platform_dependent(x, about, cpu=_moments_about_pixel, default=_moments_about)
+    first, second = jnp.split(_group_mean(moments, groups, axis_name), 2, 1)
+    return first + about, jnp.maximum(second - first * first, 0)
+
+
+def _moments_about(x: jax.Array, about: jax.Array) -> jax.Array:
+    """Each image's first and second moment about `about`, side by side: [N, 2 C].
+
+    Sums of the map itself, which a TPU's convolution takes while it writes the map.
+    """
+    offset = x - about
+    return jnp.concatenate([jnp.mean(offset, (1, 2)), jnp.mean(offset * offset, (1, 2))], 1)
+
+
+def _moments_about_pixel(x: jax.Array, about: jax.Array) -> jax.Array:
+    """The same, by way of the moments about each image's own central pixel."""
     pixel = x[:, x.shape[1] // 2, x.shape[2] // 2]
     offset = x - pixel[:, None, None]
     first, second = jnp.mean(offset, (1, 2)), jnp.mean(offset * offset, (1, 2))
     from_about = first + (pixel - about)
-    moments = jnp.concatenate([from_about, (second - first * first) + from_about * from_about], 1)
-    first, second = jnp.split(_group_mean(moments, groups, axis_name), 2, 1)
-    return first + about, jnp.maximum(second - first * first, 0)
+    return jnp.concatenate([from_about, (second - first * first) + from_about * from_about], 1)
 
 
 def _group_mean(values: jax.Array, groups: int, axis_name) -> jax.Array:

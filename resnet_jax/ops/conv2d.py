@@ -16,6 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from resnet_jax.ops import cpu_conv2d
+from resnet_jax.ops.device_sums import convolve_rounded
 from resnet_jax.ops.formulations import Geometry, direct, image_transpose, kernel_transpose
 
 
@@ -34,7 +35,8 @@ def conv2d(
 
     Args:
       images: [N, H, W, C].
-      kernel: [kh, kw, C / groups, F], in the dtype of `images`.
+      kernel: [kh, kw, C / groups, F]; rounded to the dtype of `images`. Its gradient has the
+        kernel's dtype, and is added over devices in it (see `device_sums`).
       strides: step between outputs, in pixels (vertical, horizontal).
       padding: zeros added (before, after) in each of the two directions.
       groups: number of independent channel groups; divides C and F.
@@ -50,7 +52,11 @@ def conv2d(
         padding=(tuple(top_bottom), tuple(left_right)),
         groups=groups,
     )
-    return _output_p.bind(*_equally_varying(images, kernel), geometry=geometry)
+
+    def convolve(images, kernel):
+        return _output_p.bind(*_equally_varying(images, kernel), geometry=geometry)
+
+    return convolve_rounded(convolve, images, kernel)
 
 
 def _equally_varying(images, kernel):

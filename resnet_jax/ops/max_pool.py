@@ -1,4 +1,4 @@
-"""Max pooling with a gradient that XLA:CPU runs fast."""
+"""Max pooling by platform: XLA's own on TPUs, elsewhere nine slices, which have a fast gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ import numpy as np
 from jax import lax
 
 
-@jax.custom_jvp
 def max_pool(x: jax.Array) -> jax.Array:
     """Pools 3x3 windows two apart, padded by one pixel: [N, H, W, C] -> [N, ceil(H / 2), ceil(W /
     2), C].
@@ -14,11 +13,22 @@ def max_pool(x: jax.Array) -> jax.Array:
     The gradient goes to the first pixel, by rows then columns, that holds a window's maximum, as in
     XLA's own pooling and PyTorch's. Differentiable to any order, in forward and reverse mode.
     """
+    return lax.platform_dependent(x, tpu=_reduce_window, default=_nine_slices)
+
+
+def _reduce_window(x: jax.Array) -> jax.Array:
+    lowest = np.array(-np.inf, x.dtype)
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(x, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+
+
+@jax.custom_jvp
+def _nine_slices(x: jax.Array) -> jax.Array:
     return _maximum_and_tap(x)[0]
 
 
-@max_pool.defjvp
-def _max_pool_jvp(primals, tangents):
+@_nine_slices.defjvp
+def _nine_slices_jvp(primals, tangents):
     maximum, tap = _maximum_and_tap(*primals)
     return maximum, _pick(*tangents, tap)
 

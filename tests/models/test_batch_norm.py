@@ -15,6 +15,16 @@ from resnet_jax.models.layers import BatchNorm
 from resnet_jax.ops.batch_norm import batch_normalize
 
 
+@pytest.fixture(params=["cpu", "cuda", "tpu"], autouse=True)
+def platform(request, monkeypatch):
+    """Every test holds for each platform's form, all of which run here."""
+
+    def choose(*operands, default, **forms):
+        return forms.get(request.param, default)(*operands)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+
+
 def images(shape=(8, 5, 6, 3), mean=0.0, seed=0):
     return np.random.default_rng(seed).normal(mean, 1.5, shape)
 

@@ -13,6 +13,16 @@ def stock(x):
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
+@pytest.fixture(params=["cpu", "tpu"], autouse=True)
+def platform(request, monkeypatch):
+    """Every test holds for each platform's form, all of which run here."""
+
+    def choose(*operands, default, **forms):
+        return forms.get(request.param, default)(*operands)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+
+
 def draw(shape, *, ties, dtype=np.float64):
     """Images with many equal neighbours, or with none."""
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from resnet_jax.models import create_model
 from resnet_jax.seeds import seed_key, seed_words
 from resnet_jax.training import loss, optimizer
 from resnet_jax.training.state import LossScale, TrainState
-from resnet_jax.training.step import eval_step, train_step
+from resnet_jax.training.step import all_finite, eval_step, train_step
 
 CLASSES, SIZE = 5, 8
 
@@ -347,3 +347,11 @@ def test_another_seed_compiles_nothing_again():
     np.testing.assert_array_equal(after[0], after[1])
     assert (np.asarray(after[0]) != np.asarray(after[2])).any()
     assert training.step._cache_size() == 1
+
+
+@pytest.mark.parametrize("value", [1e30, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("name", ["kernel", "bias"])
+def test_one_number_that_is_not_finite_is_seen_wherever_it_stands(name, value):
+    tree = {"kernel": np.ones((3, 3, 2, 4), np.float32), "bias": np.ones(4, np.float32)}
+    tree[name].flat[-2] = value
+    assert all_finite(tree) == np.isfinite(value)
