@@ -133,7 +133,8 @@ def build_model(config: ConfigDict):
     """
     dtype, param_dtype = PRECISIONS.get(config.precision, PRECISIONS["float32"])
     given = {name: value for name, value in config.model.items() if value is not None}
-    return zoo.create_model(**{"dtype": dtype, "param_dtype": param_dtype, **given})
+    name = given.pop("name")
+    return zoo.create_model(name, **{"dtype": dtype, "param_dtype": param_dtype, **given})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

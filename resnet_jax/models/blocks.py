@@ -1,5 +1,6 @@
 """Residual blocks: basic and bottleneck, versions v1, v1.5 and v2, and the shortcuts A to D."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -7,14 +8,24 @@ import jax
 import jax.numpy as jnp
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.checks import REQUIRED, check_norm, documented, field, settle
+from resnet_jax.models.checks import (
+    REQUIRED,
+    check_divides,
+    check_shared,
+    documented,
+    field,
+    settle,
+)
 from resnet_jax.models.layers import (
+    ANTI_ALIAS,
     NORMS,
     Conv,
+    EfficientChannelAttention,
     Initializer,
     ModuleFactory,
     Norm,
     SqueezeExcite,
+    average_ahead,
     average_pool,
     drop_branch,
 )
@@ -45,6 +56,16 @@ class BlockFields(nn.Module, kw_only=True):
         "in all features * width_per_group / 64 * groups (Xie et al. 2017)",
         at_least=1,
     )
+    reduce_first: int = field(1, "divides the features of a block's first convolution", at_least=1)
+    shortcut_size: int = field(1, "kernel of a projection that strides", choices=(1, 3))
+    anti_alias: str = field(
+        "none",
+        "instead of a stride: average 2x2, or blur",
+        "timm's resnetaa and resnetblur: the convolution takes every pixel, and the pool, or Zhang"
+        " 2019's blur, which strides, follows its ReLU; the stem's pool changes likewise",
+        choices=(*ANTI_ALIAS, "none"),
+    )
+    eca: bool = field(False, "efficient channel attention at each branch's end (Wang et al. 2020)")
     se_ratio: float = field(
         0.0, "squeeze-and-excitation's share of channels; 0: none", at_least=0, at_most=1
     )
@@ -71,6 +92,7 @@ class BlockFields(nn.Module, kw_only=True):
     axis_name: Any = field(None, "mapped axis of statistics: see `layers.BatchNorm`", recipe=False)
     conv: ModuleFactory = field(Conv, "factory called as `layers.Conv`", recipe=False)
     conv_bias: bool = field(False, "whether convolutions have a bias")
+    standardize: bool = field(False, "weight standardisation (Qiao et al. 2019)")
     dtype: Any = field(
         "float32",
         "of the computation, a dtype or its name",
@@ -87,7 +109,9 @@ class BlockFields(nn.Module, kw_only=True):
         return NORMS[self.norm] if isinstance(self.norm, str) else Norm(self.norm, {})
 
     def _convolve(self, x: jax.Array, **fields: Any) -> jax.Array:
+        # What is off is left out, for factories of the user's own that do not know it.
         fields |= {"use_bias": True} if self.conv_bias else {}
+        fields |= {"standardize": True} if self.standardize else {}
         return self.conv(**self._dtypes, **fields)(x)
 
     def _normalise(
@@ -117,6 +141,10 @@ class ResidualBlock(BlockFields):
 
     features: int = field(REQUIRED, "width; a bottleneck block puts out 4 times it", at_least=1)
     stride: int = field(1, "of the block", at_least=1)
+    dilation: int = field(1, "of the 3x3 convolutions", at_least=1)
+    first_dilation: int | None = field(
+        None, "of the 3x3 that has the stride; None: as dilation", at_least=1
+    )
     se: ModuleFactory = field(
         SqueezeExcite, "factory called as `layers.SqueezeExcite`", recipe=False
     )
@@ -126,7 +154,7 @@ class ResidualBlock(BlockFields):
     def __post_init__(self) -> None:
         room = type(self).__name__
         settle(self, room)
-        check_norm(self, room)
+        check_shared(self, room)
         self.check_widths(self, self.features, room)
         super().__post_init__()
 
@@ -148,13 +176,14 @@ class ResidualBlock(BlockFields):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, train: bool = False, drop_rate: float | jax.Array = 0.0
+        self, x: jax.Array, train: bool = False, drop_rate: float | jax.Array = 0.0
     ) -> jax.Array:
         """Applies the block; `train` drops its branch at `drop_rate` (rng "dropout")."""
         zeros, ones = nn.initializers.zeros, nn.initializers.ones
         before = self.version == "v2"
         specs = self.convolutions()
         y = activated = x
+        smooth = None
         for number, spec in enumerate(specs, 1):
             last = number == len(specs)
             zero = self.zero_init and self.residual and last
@@ -162,6 +191,9 @@ class ResidualBlock(BlockFields):
                 y = nn.relu(self._normalise(y, f"bn{number}", train))
             if number == 1:
                 activated = y
+            if smooth is not None:
+                y = smooth(y)
+            spec, smooth = self._unaliased(spec)
             if zero and (before or self.norm_kind is None):
                 spec = spec | {"kernel_init": zeros}
             y = self._convolve(y, **spec, name=f"conv{number}")
@@ -170,11 +202,27 @@ class ResidualBlock(BlockFields):
                 y = y if last else nn.relu(y)
         if self.se_ratio:
             y = self.se(ratio=self.se_ratio, name="se", **self._dtypes)(y)
+        if self.eca:
+            y = EfficientChannelAttention(name="se", **self._dtypes)(y)
         if self.residual:
             if train and not (isinstance(drop_rate, float) and drop_rate == 0):
                 y = drop_branch(y, drop_rate, self.make_rng("dropout"))
             y = y + self._shortcut(x, activated, train)
         return y if before else nn.relu(y)
+
+    @nn.nowrap
+    def _dilated(self, first: bool = False) -> dict[str, int]:
+        rate = (self.first_dilation or self.dilation) if first else self.dilation
+        return {} if rate == 1 else {"dilation": rate}
+
+    @nn.nowrap
+    def _unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Takes the stride from a convolution's arguments, as a function that smooths after it."""
+        changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
+        if self.anti_alias == "none" or not changes or "stride" not in spec:
+            return spec, None
+        smooth = functools.partial(ANTI_ALIAS[self.anti_alias], stride=spec["stride"])
+        return spec | {"stride": 1}, smooth
 
     def _shortcut(self, x: jax.Array, activated: jax.Array, train: bool) -> jax.Array:
         changes = self.stride != 1 or x.shape[-1] != self.out_features
@@ -183,13 +231,16 @@ class ResidualBlock(BlockFields):
         if not changes and self.shortcut != "C":
             return x
         # The layers are numbered as in torchvision and, for D, whose first is the pool, as in timm.
-        first, stride = 0, self.stride
+        first, spec = 0, {"features": self.out_features, "stride": self.stride}
         if self.shortcut == "D":
-            first, stride = 1, 1
-            activated = average_pool(activated, self.stride) if self.stride != 1 else activated
-        y = self._convolve(
-            activated, features=self.out_features, stride=stride, name=f"downsample_{first}"
-        )
+            first, spec = 1, {"features": self.out_features}
+            if self.stride != 1:
+                activated = average_pool(activated, self.stride)
+            elif self.dilation != 1:
+                activated = average_ahead(activated)
+        elif self.shortcut_size != 1 and (self.stride != 1 or self.dilation != 1):
+            spec |= {"size": self.shortcut_size, **self._dilated(first=True)}
+        y = self._convolve(activated, **spec, name=f"downsample_{first}")
         return y if self.version == "v2" else self._normalise(y, f"downsample_{first + 1}", train)
 
 
@@ -198,6 +249,7 @@ class BasicBlock(ResidualBlock):
 
     @staticmethod
     def check_widths(fields: BlockFields, features: int, room: str) -> None:
+        check_divides(fields.reduce_first, features, f"{room}.reduce_first")
         for name, neutral in (("groups", 1), ("width_per_group", 64)):
             if getattr(fields, name) != neutral:
                 raise UserError(
@@ -207,9 +259,10 @@ class BasicBlock(ResidualBlock):
 
     @nn.nowrap
     def convolutions(self) -> tuple[dict[str, Any], ...]:
+        features, first = self.features, self.features // self.reduce_first
         return (
-            {"features": self.features, "size": 3, "stride": self.stride},
-            {"features": self.features, "size": 3},
+            {"features": first, "size": 3, "stride": self.stride, **self._dilated(first=True)},
+            {"features": features, "size": 3, **self._dilated()},
         )
 
 
@@ -233,16 +286,16 @@ class BottleneckBlock(ResidualBlock):
                 f" width_per_group / 64 = {features} * {per_group} / 64 is no whole number; choose"
                 " a width_per_group that makes it one"
             )
+        width = features * per_group // 64 * groups
+        check_divides(fields.reduce_first, width, f"{room}.reduce_first")
 
     @nn.nowrap
     def convolutions(self) -> tuple[dict[str, Any], ...]:
         width = self.features * self.width_per_group // 64 * self.groups
-        in_first, in_second = (self.stride, 1) if self.version == "v1" else (1, self.stride)
-        return (
-            {"features": width, "stride": in_first},
-            {"features": width, "size": 3, "stride": in_second, "groups": self.groups},
-            {"features": self.out_features},
-        )
+        first = {"features": width // self.reduce_first}
+        second = {"features": width, "size": 3, "groups": self.groups, **self._dilated(first=True)}
+        (first if self.version == "v1" else second)["stride"] = self.stride
+        return first, second, {"features": self.out_features}
 
 
 BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}

@@ -95,8 +95,8 @@ def check_names(module: type[nn.Module], names: Mapping[str, Any]) -> None:
             )
 
 
-def check_norm(module: Any, room: str) -> None:
-    """Raises `UserError` where a block's or a network's fields of normalisation contradict.
+def check_shared(module: Any, room: str) -> None:
+    """Raises `UserError` where the fields that blocks and networks share contradict each other.
 
     Args:
       module: the block or the network.
@@ -109,10 +109,23 @@ def check_norm(module: Any, room: str) -> None:
                 f"{room}.{name} = {getattr(module, name)!r}: {room}.norm = {module.norm!r} does not"
                 " have it, norm = 'batch' does; set it to None"
             )
+    if module.eca and module.se_ratio:
+        raise UserError(
+            f"{room}.eca = True: contradicts {room}.se_ratio = {module.se_ratio}, a gate of another"
+            " kind; set one of the two off"
+        )
     if module.norm_group_size is not None and module.axis_name is not None:
         raise UserError(
             f"{room}.norm_group_size = {module.norm_group_size}: contradicts axis_name ="
             f" {module.axis_name!r}, which averages over devices; set one of the two to None"
+        )
+
+
+def check_divides(divisor: int, channels: int, field: str) -> None:
+    """Raises `UserError` unless the value of a field divides a number of channels."""
+    if channels % divisor:
+        raise UserError(
+            f"{field} = {divisor}: does not divide the {channels} channels; choose a divisor"
         )
 
 

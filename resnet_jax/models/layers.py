@@ -1,5 +1,6 @@
 """The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,10 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import max_dim
 
 from resnet_jax.errors import UserError
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
+from resnet_jax.ops.max_pool import max_pool
 
 Initializer = Callable[..., jax.Array]
 ModuleFactory = Callable[..., nn.Module]
@@ -22,17 +25,21 @@ linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A square convolution, padded by (size - 1) // 2 on every side.
+    """A square convolution, padded by dilation * (size - 1) // 2 on every side.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features], in `dtype`, for odd `size`.
     Parameters: "kernel" [size, size, C / groups, features] and, with `use_bias`, "bias" [features].
+    With `standardize`, the kernel of each feature is brought to mean 0 and variance 1 before its
+    use (Qiao et al. 2019, "Micro-Batch Training", section 3).
     """
 
     features: int
     size: int = 1
     stride: int = 1
+    dilation: int = 1
     groups: int = 1
     use_bias: bool = False
+    standardize: bool = False
     kernel_init: Initializer = he_fan_out
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -41,18 +48,35 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        pad = (self.size - 1) // 2
-        y = conv2d(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            strides=(self.stride, self.stride),
-            padding=((pad, pad), (pad, pad)),
-            groups=self.groups,
-        )
+        if self.standardize:
+            kernel = _standardized(kernel)
+        pad = self.dilation * (self.size - 1) // 2
+        strides, padding = (self.stride, self.stride), ((pad, pad), (pad, pad))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.dilation == 1:
+            y = conv2d(x, kernel, strides=strides, padding=padding, groups=self.groups)
+        else:
+            y = lax.conv_general_dilated(
+                x,
+                kernel,
+                strides,
+                padding,
+                rhs_dilation=(self.dilation, self.dilation),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.groups,
+            )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(self.dtype)
         return y
+
+
+def _standardized(kernel: jax.Array) -> jax.Array:
+    wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    centred = wide - jnp.mean(wide, (0, 1, 2))
+    # The epsilon is that of BiT's nets in timm.
+    inverse = lax.rsqrt(jnp.mean(centred * centred, (0, 1, 2)) + 1e-8)
+    return (centred * inverse).astype(kernel.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -98,7 +122,7 @@ class BatchNorm(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises x [N, H, W, C]."""
         channels = x.shape[-1:]
         stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
@@ -112,14 +136,15 @@ class BatchNorm(nn.Module):
             factor = lax.rsqrt(running_var.value + self.epsilon) * scale
             return ((x - running_mean.value) * factor + bias).astype(self.dtype)
         about = lax.stop_gradient(running_mean.value)
-        y, mean, var = batch_normalize(
-            x, scale, bias, about, self._groups(len(x)), self.epsilon, self.axis_name
-        )
+        # `init` may run outside the mapped axis, and keeps no statistics.
+        axis_name = None if self.is_initializing() else self.axis_name
+        groups = self._groups(x.shape[0])
+        y, mean, var = batch_normalize(x, scale, bias, about, groups, self.epsilon, axis_name)
         if not self.is_initializing():
             count = x.size // mean.size
-            if self.axis_name is not None:
-                count *= lax.axis_size(self.axis_name)
-            unbiased = jnp.mean(var, 0) * (count / max(count - 1, 1))
+            if axis_name is not None:
+                count *= lax.axis_size(axis_name)
+            unbiased = jnp.mean(var, 0) * (count / max_dim(count - 1, 1))
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * jnp.mean(mean, 0)
             running_var.value = keep * running_var.value + (1 - keep) * unbiased
@@ -127,7 +152,9 @@ class BatchNorm(nn.Module):
 
     def _groups(self, images: int) -> int:
         """Returns the number of groups in a batch."""
-        group = self.group_size or images
+        if self.group_size is None:
+            return 1
+        group = self.group_size
         if images % group:
             raise UserError(
                 f"model.norm_group_size = {group} does not divide a batch of {images} images; "
@@ -150,7 +177,7 @@ class GroupNorm(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         del train
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
@@ -207,6 +234,26 @@ class SqueezeExcite(nn.Module):
         return x * nn.sigmoid(y)[:, None, None]
 
 
+class EfficientChannelAttention(nn.Module):
+    """Channel gates of neighbouring channels (Wang et al. 2020, "ECA-Net", section 3.3).
+
+    [N, H, W, C] -> the same: x * sigmoid(a 1-D convolution over the channels of the mean over H and
+    W), whose kernel is as long as (log2 C + 1) / 2, rounded down, then up to an odd number, and at
+    least 3.
+    """
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = max(3, int((math.log2(x.shape[-1]) + 1) / 2) // 2 * 2 + 1)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv = nn.Conv(1, (size,), use_bias=False, name="conv", **dtypes)
+        y = conv(global_mean(x).astype(self.dtype)[..., None])
+        return x * nn.sigmoid(y[..., 0])[:, None, None]
+
+
 def global_mean(x: jax.Array) -> jax.Array:
     """Returns the mean over positions, [N, H, W, C] -> [N, C], taken in float32 or better."""
     return jnp.mean(x, (1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
@@ -221,6 +268,46 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     """
     padding = tuple((0, -size % stride) for size in x.shape[1:3])
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
+
+
+def average_ahead(x: jax.Array) -> jax.Array:
+    """Averages each pixel of [N, H, W, C] with the next ones, zeros beyond the edge.
+
+    What becomes of D's 2x2 pool, as timm has it, where a dilation takes the place of its stride.
+    """
+    padded = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    rows = padded[:, :-1] + padded[:, 1:]
+    return (rows[:, :, :-1] + rows[:, :, 1:]) / 4
+
+
+def blur(x: jax.Array, stride: int) -> jax.Array:
+    """Smooths by (1, 2, 1) / 4 both ways, edges reflected, and takes every stride-th pixel.
+
+    [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C]; Zhang 2019, "Making Convolutional
+    Networks Shift-Invariant Again", section 3.2.
+    """
+    for axis in (1, 2):
+        x = jnp.moveaxis(x, axis, 1)
+        x = jnp.concatenate([x[:, 1:2], x, x[:, -2:-1]], 1)
+        before, here, after = (x[:, i : i - 2 or None : stride] for i in range(3))
+        x = jnp.moveaxis((before + 2 * here + after) / 4, 1, axis)
+    return x
+
+
+def max_pool_zeros(x: jax.Array) -> jax.Array:
+    """Pools as `max_pool`, but with zeros round the map: BiT's stem, whose map has both signs."""
+    pooled = max_pool(x)
+    for axis in (1, 2):
+        centre = 2 * lax.broadcasted_iota(jnp.int32, pooled.shape, axis)
+        at_edge = (centre == 0) | (centre + 1 >= x.shape[axis])
+        pooled = jnp.where(at_edge, jnp.maximum(pooled, 0), pooled)
+    return pooled
+
+
+ANTI_ALIAS: Mapping[str, Callable[[jax.Array, int], jax.Array]] = {
+    "average": average_pool,
+    "blur": blur,
+}
 
 
 def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:

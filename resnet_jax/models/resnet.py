@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import BLOCKS, BlockFields, ResidualBlock
-from resnet_jax.models.checks import check_norm, documented, field, names_of, settle
-from resnet_jax.models.layers import global_mean, linear_uniform
+from resnet_jax.models.checks import check_shared, documented, field, names_of, settle
+from resnet_jax.models.layers import (
+    average_pool,
+    blur,
+    global_mean,
+    linear_uniform,
+    max_pool_zeros,
+)
 from resnet_jax.models.scan import scan_blocks
 from resnet_jax.ops.max_pool import max_pool
 
@@ -45,17 +51,18 @@ class ResNet(BlockFields):
     block: str = field("bottleneck", "kind of residual block", choices=tuple(BLOCKS))
     stem: str = field(
         "imagenet",
-        "imagenet 7x7/2, small 3x3/1, deep three 3x3",
-        "a deep stem's first has stride 2, its first two have half the channels (He et al. 2019,"
-        " ResNet-C)",
-        choices=("imagenet", "small", "deep"),
+        "imagenet 7x7/2, small 3x3/1, deep or tiered three 3x3",
+        "the first of three has stride 2; the first two have half the channels (deep; He et al."
+        " 2019, ResNet-C), or 3/8 and half of them (tiered; timm)",
+        choices=("imagenet", "small", "deep", "tiered"),
     )
     stem_width: int | None = field(None, "channels after the stem; None: as width", at_least=1)
     stem_pool: str | None = field(
         None,
-        "after the stem: max 3x3/2, conv 3x3/2 or none",
-        "None: none after a small stem, max after the others; conv is from Bello et al. 2021",
-        choices=("max", "conv", "none"),
+        "after the stem: max 3x3/2, max_zeros (padded with zeros), conv 3x3/2 or none",
+        "None: none after a small stem, max after the others; conv is from Bello et al. 2021,"
+        " max_zeros from Kolesnikov et al. 2020, BiT",
+        choices=("max", "max_zeros", "conv", "none"),
     )
     width: int = field(64, "features of the first stage; each later stage doubles them", at_least=1)
     num_classes: int = field(1000, "classes; 0: pooled features [N, channels]", at_least=0)
@@ -69,6 +76,19 @@ class ResNet(BlockFields):
     dropout: float = field(
         0.0, "rate of dropping pooled features before the head", at_least=0, below=1
     )
+    output_stride: int | None = field(
+        None,
+        "stride of the last map, such as 16 or 8; None: as it comes",
+        "stages beyond it have dilation in place of their stride, as torchvision's"
+        " `replace_stride_with_dilation` and timm's `output_stride` have it",
+        at_least=1,
+    )
+    remat: str = field(
+        "none",
+        "what the backward pass computes again instead of keeping it: none, block or stage",
+        "the maps between blocks, or between stages, are all that is kept",
+        choices=("none", "block", "stage"),
+    )
     scan_blocks: bool = field(
         False,
         "compile equal blocks once, for very deep nets",
@@ -78,16 +98,16 @@ class ResNet(BlockFields):
 
     def __post_init__(self) -> None:
         settle(self, "model")
-        check_norm(self, "model")
+        check_shared(self, "model")
         BLOCKS[self.block].check_widths(self, self.width, "model")
         self._check_fields()
         super().__post_init__()
 
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Returns logits [N, num_classes], or pooled features where `num_classes` is 0."""
         return self._forward(images, train, head=True)
 
-    def features(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Returns {"stem", "stage1" ..}: the map before the stem's pool and those after the stages.
 
         Each is [N, ceil(H / stride), ceil(W / stride), channels] in `dtype`, as `feature_info` says
@@ -103,8 +123,9 @@ class ResNet(BlockFields):
         stride = 1 if self.stem == "small" else 2
         info = {"stem": FeatureInfo(self.stem_channels, stride)}
         stride *= 1 if self.pool_after_stem == "none" else 2
-        for stage in range(len(self.stage_sizes)):
-            info[f"stage{stage + 1}"] = FeatureInfo(channels * 2**stage, stride * 2**stage)
+        for stage, strides in enumerate(self._strides()):
+            stride *= strides["stride"]
+            info[f"stage{stage + 1}"] = FeatureInfo(channels * 2**stage, stride)
         return info
 
     @nn.nowrap
@@ -136,8 +157,11 @@ class ResNet(BlockFields):
         x = self._apply_stem(images.astype(self.dtype), train)
         maps = {"stem": x}
         x = self._apply_stem_pool(x, train)
+        apply = ResNet._apply_stage
+        if self.remat == "stage":
+            apply = nn.remat(apply, static_argnums=(2, 3))
         for stage in range(len(self.stage_sizes)):
-            x = self._apply_stage(x, stage, train)
+            x = apply(self, x, stage, train)
             maps[f"stage{stage + 1}"] = x
         if self.version == "v2":
             x = maps[f"stage{len(self.stage_sizes)}"] = nn.relu(self._normalise(x, "norm", train))
@@ -160,9 +184,10 @@ class ResNet(BlockFields):
 
     def _apply_stem(self, x: jax.Array, train: bool) -> jax.Array:
         width = self.stem_channels
-        if self.stem == "deep":
+        if self.stem in ("deep", "tiered"):
+            first = width // 2 if self.stem == "deep" else 3 * width // 8
             # Numbered as in timm, where ReLUs take numbers too.
-            x = self._convolve(x, features=width // 2, size=3, stride=2, name="conv1_0")
+            x = self._convolve(x, features=first, size=3, stride=2, name="conv1_0")
             x = nn.relu(self._normalise(x, "conv1_1", train))
             x = self._convolve(x, features=width // 2, size=3, name="conv1_3")
             x = nn.relu(self._normalise(x, "conv1_4", train))
@@ -174,8 +199,12 @@ class ResNet(BlockFields):
         return x if self.version == "v2" else nn.relu(self._normalise(x, "bn1", train))
 
     def _apply_stem_pool(self, x: jax.Array, train: bool) -> jax.Array:
-        if self.pool_after_stem == "max":
-            return max_pool(x)
+        if self.pool_after_stem == "max" and self.anti_alias == "average":
+            return average_pool(x, 2)
+        if self.pool_after_stem == "max" and self.anti_alias == "blur":
+            return blur(nn.max_pool(x, (3, 3), padding=((1, 1), (1, 1))), 2)
+        if self.pool_after_stem in ("max", "max_zeros"):
+            return max_pool(x) if self.pool_after_stem == "max" else max_pool_zeros(x)
         if self.pool_after_stem == "conv":
             x = self._convolve(x, features=self.stem_channels, size=3, stride=2, name="maxpool_0")
             return nn.relu(self._normalise(x, "maxpool_1", train))
@@ -189,15 +218,34 @@ class ResNet(BlockFields):
         # The first block is apart: its stride or its input channels differ.
         alone = 1 if self.scan_blocks and size > 2 else size
         for block, rate in zip(blocks[:alone], rates, strict=False):
-            x = block(x, train=train, drop_rate=rate)
+            x = block(x, train, rate)
         if alone < size:
-            x = scan_blocks(blocks[1:], x, train=train, drop_rates=rates[1:])
+            remat = self.remat == "block"
+            x = scan_blocks(blocks[1:], x, train=train, drop_rates=rates[1:], remat=remat)
         return x
 
+    @nn.nowrap
+    def _strides(self) -> list[dict[str, int]]:
+        """Returns each stage's stride and dilations, as its first block takes them."""
+        at = 1 if self.stem == "small" else 2
+        at *= 1 if self.pool_after_stem == "none" else 2
+        found, dilation = [], 1
+        for stage in range(len(self.stage_sizes)):
+            stride, first = 2 if stage else 1, dilation
+            if self.output_stride and at * stride > self.output_stride:
+                stride, dilation = 1, dilation * stride
+            at *= stride
+            found.append({"stride": stride, "dilation": dilation, "first_dilation": first})
+        return found
+
     def _block(self, stage: int, number: int) -> ResidualBlock:
-        return BLOCKS[self.block](
+        strides = self._strides()[stage]
+        block = BLOCKS[self.block]
+        if self.remat == "block" and not (self.scan_blocks and number):
+            block = nn.remat(block, static_argnums=(2, 3))
+        return block(
             features=self.width * 2**stage,
-            stride=2 if stage and not number else 1,
+            **(strides if number == 0 else {"dilation": strides["dilation"]}),
             name=f"layer{stage + 1}_{number}",
             **{name: getattr(self, name) for name in names_of(BlockFields)},
         )
@@ -217,21 +265,30 @@ class ResNet(BlockFields):
                 f"model.stochastic_depth = {self.stochastic_depth}: a plain net has no shortcut"
                 " past a dropped branch; set it to 0 or model.residual = True"
             )
-        if self.stem == "deep" and stem % 2:
+        for name, parts in (("deep", 2), ("tiered", 8)):
+            if self.stem == name and stem % parts:
+                raise UserError(
+                    f"model.stem_width = {stem}: a {name} stem divides it by {parts}; choose a"
+                    f" multiple of {parts}"
+                )
+        last = self.feature_info()[f"stage{len(self.stage_sizes)}"].stride
+        if self.output_stride not in (None, last):
             raise UserError(
-                f"model.stem_width = {stem}: a deep stem starts with half of it; choose an even"
-                " number"
+                f"model.output_stride = {self.output_stride}: this network's last map can have no"
+                f" such stride; the nearest is {last}"
             )
         if self.norm == "group":
             self._check_channel_groups()
 
     @nn.nowrap
     def _check_channel_groups(self) -> None:
-        # Every normalised width but a deep stem's first two is a multiple of the narrowest.
-        block = BLOCKS[self.block](
-            self.width, groups=self.groups, width_per_group=self.width_per_group, parent=None
-        )
-        widths = [("the stem", self.stem_channels // (2 if self.stem == "deep" else 1))]
+        # The later stages' widths are multiples of the first one's.
+        names = ("groups", "width_per_group", "reduce_first")
+        shared = {name: getattr(self, name) for name in names}
+        block = BLOCKS[self.block](self.width, **shared, parent=None)
+        # A tiered stem's first two have 3/8 and half of its channels.
+        parts = {"deep": 2, "tiered": 8}.get(self.stem, 1)
+        widths = [("the stem", self.stem_channels // parts)]
         widths += [("the first stage", spec["features"]) for spec in block.convolutions()]
         for where, channels in widths:
             if channels % self.norm_channel_groups:
@@ -242,11 +299,17 @@ class ResNet(BlockFields):
 
     @nn.nowrap
     def _check_images(self, images: jax.Array) -> None:
-        smallest = self.smallest_image()
         if images.ndim != 4:
             raise UserError(f"images of shape {images.shape}: must be [N, H, W, C], channels last")
-        if min(images.shape[1:3]) < smallest:
-            height, width = images.shape[1:3]
+        _, height, width, channels = images.shape
+        if height in (1, 3) and width == channels:
+            raise UserError(
+                f"images of shape {images.shape}: channels come last here, [N, H, W, C], and these"
+                " have them first, it seems; transpose by (0, 2, 3, 1)"
+            )
+        smallest = self.smallest_image()
+        # Under `jax.export` a size may be left open.
+        if any(isinstance(size, int) and size < smallest for size in (height, width)):
             raise UserError(
                 f"images of {height}x{width}: too small for this network's strides, which need at"
                 f" least {smallest}x{smallest}; enlarge them (data.image_size) or set model.stem ="

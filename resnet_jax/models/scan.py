@@ -10,7 +10,12 @@ from resnet_jax.models.blocks import ResidualBlock
 
 
 def scan_blocks(
-    blocks: Sequence[ResidualBlock], x: jax.Array, *, train: bool, drop_rates: Sequence[float]
+    blocks: Sequence[ResidualBlock],
+    x: jax.Array,
+    *,
+    train: bool,
+    drop_rates: Sequence[float],
+    remat: bool = False,
 ) -> jax.Array:
     """Applies blocks one after the other, compiling the first alone.
 
@@ -23,6 +28,7 @@ def scan_blocks(
       x: [N, H, W, C].
       train: as for a block.
       drop_rates: one rate a block; the rng "dropout" is needed when any is above 0 in training.
+      remat: whether the backward pass computes the blocks again, keeping the maps between them.
 
     Returns:
       [N, H, W, C].
@@ -47,6 +53,8 @@ def scan_blocks(
         options = {"drop_rate": rate, "rngs": {"dropout": key}} if drops else {}
         return template.apply(variables, x, train=train, mutable=mutable, **options)
 
+    if remat:
+        body = jax.checkpoint(body, prevent_cse=False)
     x, changed = jax.lax.scan(body, x, (variables, jnp.asarray(drop_rates, jnp.float32), keys))
     if not first.is_initializing():  # which moves no statistics, as in `BatchNorm`
         _unstack(blocks, changed)

@@ -36,7 +36,7 @@ def batch_normalize(
       epsilon: added to the variance.
       axis_name: the mapped axis, if any, over which statistics are averaged as well.
     """
-    images = len(x)
+    images = x.shape[0]
     mean, var = _moments(x, about, groups, axis_name)
     factor = lax.rsqrt(_per_image(var, images) + epsilon) * scale
     return (x - _per_image(mean, images)) * factor + bias, mean, var
@@ -47,7 +47,7 @@ def _batch_normalize_jvp(groups, epsilon, axis_name, primals, tangents):
     x, scale, bias, about = primals
     dx, dscale, dbias, _ = tangents
     y, mean, var = batch_normalize(x, scale, bias, about, groups, epsilon, axis_name)
-    images = len(x)
+    images = x.shape[0]
     inverse = lax.rsqrt(var + epsilon)
     normal = (x - _per_image(mean, images)) * _per_image(inverse, images)
     dmean = _group_mean(jnp.mean(dx, (1, 2)), groups, axis_name)
@@ -83,4 +83,4 @@ def _group_mean(values: jax.Array, groups: int, axis_name) -> jax.Array:
 
 def _per_image(values: jax.Array, images: int) -> jax.Array:
     """Gives every image the values of its group: [groups, C] -> [N, 1, 1, C]."""
-    return jnp.repeat(values, images // len(values), 0)[:, None, None]
+    return jnp.repeat(values, images // values.shape[0], 0)[:, None, None]

@@ -74,7 +74,9 @@ def _on_cpu(plain, fast):
 
     def run(left, right, geometry):
         covered = geometry.groups == 1 and jnp.issubdtype(left.dtype, jnp.floating)
-        if not covered or min(geometry.output_size) < 1:
+        # `jax.export` may leave height and width open.
+        known = all(isinstance(size, int) for size in geometry.image_size)
+        if not covered or not known or min(geometry.output_size) < 1:
             return plain(left, right, geometry)
         wide = jnp.promote_types(left.dtype, jnp.float32)
         return fast(left.astype(wide), right.astype(wide), geometry).astype(left.dtype)

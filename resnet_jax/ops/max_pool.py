@@ -28,7 +28,7 @@ def _maximum_and_tap(x):
     C].
     """
     lowest = np.array(-np.inf, x.dtype)
-    height, width = x.shape[1] + 1 & ~1, x.shape[2] + 1 & ~1
+    height, width = ((size + 1) // 2 * 2 for size in x.shape[1:3])
     padded = lax.pad(
         x, lowest, ((0, 0, 0), (1, height - x.shape[1], 0), (1, width - x.shape[2], 0), (0, 0, 0))
     )

@@ -196,7 +196,7 @@ def test_a_masked_partner_is_not_mixed_in():
     rows = batch()
     rows["mask"][3] = False
     mixed, targets = augmented(rows, mixup=1.0, cutmix=1.0)
-    plain, one_hot = augmented(rows, train=False)
+    plain, one_hot = augmented(rows)
     assert np.array_equal(mixed[2], plain[2])
     assert np.array_equal(targets[2], one_hot[2])
     assert not np.array_equal(mixed[0], plain[0])

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 
 SIZES = ((224, 224), (161, 193))
+SMALL_SIZE = (64, 96)
 CLASSES = 10
 
 

@@ -17,7 +17,7 @@ from resnet_jax.models import ResNet
 from resnet_jax.models.interop.torch_files import read_weights, write_weights
 
 sys.path.insert(0, str(Path(__file__).parent))
-from golden_weights import CLASSES, SIZES, digest, fill, images
+from golden_weights import CLASSES, SIZES, SMALL_SIZE, digest, fill, images
 
 GOLDENS = json.loads(Path(__file__).with_name("goldens.json").read_text())
 TINY = {"stage_sizes": (1, 2), "block": "basic", "width": 8, "num_classes": 3}
@@ -75,10 +75,22 @@ def test_logits_are_those_of_the_pytorch_network(name, file):
         np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", GOLDENS["small logits"])
+def test_logits_of_small_images_are_those_of_the_pytorch_network(name, file):
+    options = {**GOLDENS["small logits"][name]}
+    expected = options.pop("logits")
+    # As a loop, which compiles sooner; tests/models/test_scan.py holds it to the blocks one by one.
+    model = create_model(name, num_classes=CLASSES, scan_blocks=True, **options)
+    write_weights(fill(saved_shapes(model, file)), file)
+    logits = jax.jit(model.apply)(load_torch(model, file), images(SMALL_SIZE))[0]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {},
+        {"eca": True, "block": "bottleneck", "reduce_first": 2, "shortcut_size": 3},
         {"version": "v2", "stem": "deep", "shortcut": "D"},
         {
             "se_ratio": 0.25,

@@ -90,9 +90,10 @@ def by_arithmetic(fields, image_size):
 
     stem = fields.get("stem_width", value["width"])
     side = image_size if value["stem"] == "small" else image_size // 2
-    if value["stem"] == "deep":
-        conv(3, 3, stem // 2, side)
-        conv(3, stem // 2, stem // 2, side)
+    if value["stem"] in ("deep", "tiered"):
+        first = stem // 2 if value["stem"] == "deep" else stem * 3 // 8
+        conv(3, 3, first, side)
+        conv(3, first, stem // 2, side)
         conv(3, stem // 2, stem, side, norm=not pre)
     else:
         conv(7 if value["stem"] == "imagenet" else 3, 3, stem, side, norm=not pre)
@@ -107,25 +108,33 @@ def by_arithmetic(fields, image_size):
         for number in range(blocks):
             before = side
             side //= 2 if stage and not number else 1
+            # An anti-aliased convolution strides in the pool that follows it.
+            strided = before if "anti_alias" in fields else side
             # A v2 block normalises its convolutions' inputs: in all as many values, but for the
             # block's ends.
             params += 2 * (channels - out) if pre else 0
             if basic:
-                conv(3, channels, features, side)
+                conv(3, channels, features, strided)
                 conv(3, features, features, side)
             else:
                 groups = fields.get("groups", 1)
                 width = features * fields.get("width_per_group", 64) // 64 * groups
-                conv(1, channels, width, side if value["version"] == "v1" else before)
-                conv(3, width, width, side, groups)
+                first = width // fields.get("reduce_first", 1)
+                conv(1, channels, first, side if value["version"] == "v1" else before)
+                conv(3, first, width, strided, groups)
                 conv(1, width, out, side)
             if fields.get("se_ratio"):
                 squeezed = max(8, round(out * fields["se_ratio"] / 8) * 8)
                 params += 2 * out * squeezed + out + squeezed
                 macs += 2 * out * squeezed
+            if fields.get("eca"):
+                taps = math.floor((math.log2(out) + 1) / 2)
+                taps += 1 - taps % 2
+                params, macs = params + taps, macs + taps * out
             changes = channels != out or before != side
             if fields.get("residual", True) and changes and value["shortcut"] != "A":
-                conv(1, channels, out, side, norm=not pre)
+                size = fields.get("shortcut_size", 1) if before != side else 1
+                conv(size, channels, out, side, norm=not pre)
             channels = out
     params += 2 * channels if pre else 0
     classes = fields.get("num_classes", 1000)

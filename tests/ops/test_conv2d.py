@@ -240,7 +240,7 @@ def test_other_platforms_get_one_convolution(platform):
 SHARDED = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from resnet_jax.models import cpu_convolution
+from resnet_jax.ops import cpu_conv2d
 from resnet_jax.ops.conv2d import conv2d
 
 cpu_conv2d.WINOGRAD_WORK = 0

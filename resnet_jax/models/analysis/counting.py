@@ -8,16 +8,24 @@ import jax
 import jax.numpy as jnp
 
 from resnet_jax.models.blocks import ResidualBlock
-from resnet_jax.models.layers import BatchNorm, Conv, GroupNorm, SqueezeExcite
+from resnet_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    EfficientChannelAttention,
+    GroupNorm,
+    SqueezeExcite,
+)
 from resnet_jax.models.resnet import ResNet
 
 Shape = tuple[int, ...]
 KINDS: dict[type, str] = {
     Conv: "conv",
     nn.Dense: "dense",
+    nn.Conv: "dense",  # the one of a gate, over channels
     BatchNorm: "norm",
     GroupNorm: "norm",
     SqueezeExcite: "gate",
+    EfficientChannelAttention: "gate",
     ResidualBlock: "block",
 }
 
@@ -27,7 +35,7 @@ class Layer(NamedTuple):
 
     Attributes:
       path: names from the network down, as in the parameter tree.
-      kind: "conv", "dense", "norm", "gate" (squeeze-and-excitation) or "block".
+      kind: "conv", "dense" (also a gate's own layers), "norm", "gate" or "block".
       inputs, outputs: shapes for one image, without N.
       macs: multiply-adds of a conv or dense layer, biases not counted; 0 for the others.
       shares_input: whether an earlier layer of its kind reads the very same map.
@@ -62,6 +70,7 @@ def trace(model: ResNet, image_size: int | tuple[int, int] = 224, channels: int 
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     image = jax.ShapeDtypeStruct((1, height, width, channels), model.param_dtype)
+    model = model.clone(remat="none")
     compiled_once = model.clone(scan_blocks=True)
     variables = jax.eval_shape(lambda x: compiled_once.init(jax.random.key(0), x), image)
     recorder = _Recorder()
@@ -110,6 +119,8 @@ def count_params(variables: Any) -> int:
 def _multiply_adds(module: nn.Module, inputs: Shape, outputs: Shape) -> int:
     if isinstance(module, Conv):
         return math.prod(outputs[1:]) * module.size**2 * (inputs[-1] // module.groups)
+    if isinstance(module, nn.Conv):
+        return math.prod(outputs[1:]) * math.prod(module.kernel_size) * inputs[-1]
     if isinstance(module, nn.Dense):
         return math.prod(outputs[1:]) * inputs[-1]
     return 0

@@ -56,6 +56,8 @@ def torch_array(path: Path, shape: Shape, preactivation: bool) -> TorchArray:
     theirs = shape
     if leaf == "kernel" and len(shape) == 4:
         theirs = (shape[3], shape[2], shape[0], shape[1])
+    elif leaf == "kernel" and len(shape) == 3:
+        theirs = shape[::-1]
     elif leaf == "kernel":
         # timm's gates and its ResNetV2 classifier are 1x1 convolutions.
         as_conv = "se" in modules or (preactivation and modules == ["fc"])
@@ -67,7 +69,7 @@ def to_torch(array: np.ndarray, target: TorchArray) -> np.ndarray:
     """Lays one of our arrays out as PyTorch does."""
     if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)
-    elif array.ndim == 2:
+    elif array.ndim in (2, 3):
         array = array.T
     return np.ascontiguousarray(array).reshape(target.shape)
 
@@ -76,6 +78,8 @@ def from_torch(array: np.ndarray, target: TorchArray) -> np.ndarray:
     """Lays a PyTorch array of `target.shape`, up to axes of length 1, out as ours."""
     if len(target.ours) == 4:
         array = array.transpose(2, 3, 1, 0)
+    elif len(target.ours) == 3:
+        array = array.T
     elif len(target.ours) == 2:
         array = array.reshape(array.shape[:2]).T
     return np.ascontiguousarray(array)
