@@ -1,6 +1,5 @@
 """A run on disk: its recipe, its classes, its checkpoints."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
 from resnet_jax import data
+from resnet_jax.description import Description
 from resnet_jax.distributed.mesh import replicated
 from resnet_jax.environment import describe_start
 from resnet_jax.errors import UserError
@@ -22,23 +22,8 @@ BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 """Scheme of an address -> the package that reads and writes there for etils.epath."""
 
 _ENVIRONMENT = "environment.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What a restored network is.
-
-    Attributes:
-      config: the recipe.
-      classes: the names of the classes, in the order of the logits.
-      step: steps it was trained for.
-      scores: its evaluation ("loss", "top1", "top5"), {} when it was not evaluated at this step.
-    """
-
-    config: ConfigDict
-    classes: tuple[str, ...]
-    step: int
-    scores: dict[str, float]
+# Sources whose images all have one size: for runs that began before their starts noted it.
+_OF_ONE_SIZE = ("cifar", "digits", "idx", "synthetic")
 
 
 def open_checkpoints(workdir: epath.PathLike, config: ConfigDict, **options: Any) -> Checkpoints:
@@ -177,7 +162,7 @@ def describe(workdir: epath.PathLike, config: ConfigDict, source: data.Source) -
     workdir = epath.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        starts = [*_starts(workdir), describe_start(len(source))]
+        starts = [*_starts(workdir), describe_start(len(source), source.image_shape)]
         _replace(workdir / _ENVIRONMENT, json.dumps(starts, indent=2) + "\n")
         _replace(workdir / "config.json", recipe.to_json(config))
         _replace(workdir / "classes.txt", "".join(f"{name}\n" for name in source.classes))
@@ -251,5 +236,28 @@ def restore(
     return (
         recipe.build_model(config),
         variables,
-        Description(config, classes, step, dict(notes.scores)),
+        Description(
+            config,
+            classes,
+            step,
+            dict(notes.scores),
+            source=str(workdir),
+            **_preprocessing(epath.Path(workdir), config),
+        ),
     )
+
+
+def _preprocessing(workdir: epath.Path, config: ConfigDict) -> dict[str, Any]:
+    """Returns how the run prepares the images that it scores, as `Description` has it."""
+    fields = config.data
+    noted = (_starts(workdir) or [{}])[-1]
+    has_own_size = noted.get("image_shape", fields.name in _OF_ONE_SIZE)
+    moments = {"mean": tuple(fields.mean), "std": tuple(fields.std)} if fields.mean else {}
+    return {
+        "image_size": fields.image_size or Description.image_size,
+        "eval_size": fields.eval_size or fields.image_size or Description.eval_size,
+        "interpolation": fields.interpolation,
+        "crop": 1.0 if has_own_size else fields.eval_crop,
+        "crop_mode": fields.eval_crop_mode,
+        **moments,
+    }
