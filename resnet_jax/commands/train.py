@@ -51,12 +51,26 @@ def define_flags(values: flags.FlagValues) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The compiled steps, the shapes of what the training step takes, and the compiling seconds."""
+    """The compiled steps.
 
-    train_step: Any
+    Attributes:
+      train_steps: each with the number of the first step it does not take.
+      eval_step: scores a batch.
+      shapes: of what a training step takes.
+      seconds: that compiling took.
+    """
+
+    train_steps: list[tuple[int, Any]]
     eval_step: Any
     shapes: Any
     seconds: float
+
+    def step_at(self, number: int) -> Any:
+        """Returns the training step that takes the state of `number` steps to the next."""
+        return next(step for end, step in self.train_steps if number < end)
+
+    def needed_gib(self) -> float:
+        return max(memory.needed_gib(step) for _, step in self.train_steps)
 
 
 def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> None:
@@ -86,9 +100,14 @@ def train(config: ConfigDict, workdir: str, *, profile: range = range(0)) -> Non
             return
         state = _begin(workdir, experiment, checkpoints, notes)
         with goodput.spent("compiling"):
-            programs = _compile(experiment, state, signals)
+            programs = _compile(experiment, state, signals, notes.step if notes else 0)
         display.table(_introduction(experiment, programs, workdir))
-        for line in [*changes, *_warnings(experiment), *_resumption(experiment, notes)]:
+        for line in [
+            *changes,
+            *experiment.notes,
+            *_warnings(experiment),
+            *_resumption(experiment, notes),
+        ]:
             display.say(line)
         logbook = _open_logbook(workdir, notes, display)
         requests = Requests(signals, experiment.mesh, experiment.config.checkpoint.every_minutes)
@@ -128,8 +147,10 @@ def _begin(
     return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state
 
 
-def _compile(experiment: Experiment, state: TrainState, signals: Signals) -> Programs:
-    """Compiles both steps, so that a step that does not fit is told before the first is taken."""
+def _compile(
+    experiment: Experiment, state: TrainState, signals: Signals, first_step: int
+) -> Programs:
+    """Compiles the steps to come, so that one that does not fit is told before any is taken."""
     train_batch, eval_batch = (
         shard_batch(experiment.mesh, loader[0])
         for loader in (experiment.train_loader, experiment.eval_loader)
@@ -137,23 +158,24 @@ def _compile(experiment: Experiment, state: TrainState, signals: Signals) -> Pro
     shapes = memory.shapes_of((state, train_batch))
     began = time.monotonic()
 
-    def compile_train_step() -> Any:
-        return experiment.train_step.lower(*shapes).compile()
+    def compile_train_steps() -> list[tuple[int, Any]]:
+        to_come = [phase for phase in experiment.phases if phase[0] > first_step]
+        return [(end, step.lower(*shapes).compile()) for end, step in to_come]
 
     def compile_eval_step() -> Any:
         return experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
 
     with memory.explaining(lambda: _out_of_memory(experiment, shapes)):
-        train_step = signals.patiently(compile_train_step)
+        train_steps = signals.patiently(compile_train_steps)
     limit = memory.device_gib()
-    if limit is not None and memory.needed_gib(train_step) > limit:
+    if limit is not None and any(memory.needed_gib(step) > limit for _, step in train_steps):
         raise _out_of_memory(experiment, shapes)
     images = experiment.eval_loader.batch_size
     with memory.explaining(
         lambda: memory.evaluation_out_of_memory("config.eval_batch_size", images)
     ):
         eval_step = signals.patiently(compile_eval_step)
-    return Programs(train_step, eval_step, shapes, time.monotonic() - began)
+    return Programs(train_steps, eval_step, shapes, time.monotonic() - began)
 
 
 def _out_of_memory(experiment: Experiment, shapes: Any) -> UserError:
@@ -177,7 +199,7 @@ def _make_loop(
     return Loop(
         experiment.plan,
         TrainingSide(
-            programs.train_step, lambda start, stop: experiment.batches(train_loader, start, stop)
+            programs.step_at, lambda start, stop: experiment.batches(train_loader, start, stop)
         ),
         EvaluatingSide(
             programs.eval_step,
@@ -238,6 +260,8 @@ def _introduction(experiment: Experiment, programs: Programs, workdir: str) -> d
         shape = f"× {config.schedule.factor:g} at epochs {drops}"
     warmup = config.schedule.warmup_epochs
     parts = config.accumulate_steps
+    groups = experiment.groups
+    trains = groups.table(experiment.param_shapes) if groups else {}
     return {
         "devices": describe_devices(),
         "model": f"{config.model.name}, {summary.params:,} parameters, "
@@ -250,8 +274,9 @@ def _introduction(experiment: Experiment, programs: Programs, workdir: str) -> d
         + (f", {warmup:g} epochs of warm-up" if warmup else ""),
         "batch": f"{config.batch_size} images, {config.batch_size // experiment.mesh.size} a device"
         + (f" in {parts} parts" if parts > 1 else ""),
+        **trains,
         "compiled": f"in {programs.seconds:.1f} s; a step takes "
-        f"{memory.needed_gib(programs.train_step):.2f} GiB a device",
+        f"{programs.needed_gib():.2f} GiB a device",
         "workdir": str(workdir),
     }
 
