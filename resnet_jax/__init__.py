@@ -16,7 +16,10 @@ __all__ = [
     "UserError",
     "create_model",
     "list_models",
+    "list_pretrained",
+    "load_pretrained",
     "load_torch",
+    "preprocess",
     "restore",
     "save_torch",
 ]
@@ -46,3 +49,46 @@ def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, 
     from resnet_jax import run
 
     return run.restore(workdir, which)
+
+
+def load_pretrained(name: str, **options: _Any) -> tuple[ResNet, dict[str, _Any], _Any]:
+    """Reads a network that others trained; see `resnet_jax.pretrained.load_pretrained`.
+
+    Args:
+      name: a repository of the Hugging Face hub, such as "timm/resnet50.a1_in1k", or a directory.
+      **options: `revision` of the repository; `size`, "train" or "test".
+
+    Returns:
+      The Flax module, its variables and a `resnet_jax.description.Description`, as `restore` does.
+
+    Raises:
+      UserError: there is none, it cannot be fetched, or its network is not one of `list_models`.
+    """
+    from resnet_jax import pretrained
+
+    return pretrained.load_pretrained(name, **options)
+
+
+def list_pretrained(pattern: str = "*") -> list[str]:
+    """Returns the sorted names of known repositories that match a pattern, such as "resnet50*"."""
+    from resnet_jax import pretrained
+
+    return pretrained.list_pretrained(pattern)
+
+
+def preprocess(images: _Any, description: _Any) -> _Any:
+    """Makes of images what a network takes; see `resnet_jax.data.images.preprocess`.
+
+    Args:
+      images: paths, PIL images or uint8 arrays.
+      description: what `restore` or `load_pretrained` tells of the network.
+
+    Returns:
+      float32 [N, H, W, C], NumPy's.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    from resnet_jax.data.images.preprocess import preprocess as prepare
+
+    return prepare(images, description)

@@ -11,6 +11,7 @@ from resnet_jax import data, fields
 from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
 from resnet_jax.models import zoo
+from resnet_jax.models.interop import fields as init_fields
 from resnet_jax.training import loss, optimizer, schedule
 from resnet_jax.training.checkpointing import checkpoints
 
@@ -48,6 +49,7 @@ SECTIONS = {
     "schedule": schedule.FIELDS,
     "loss": loss.FIELDS,
     "checkpoint": checkpoints.FIELDS,
+    "init": init_fields.FIELDS,
 }
 
 # A run may go on although these differ: they do not change what it learns.
@@ -175,6 +177,25 @@ def warnings(config: ConfigDict) -> list[str]:
 
 def _as_on_disk(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def check_batch(config: ConfigDict, devices: int) -> None:
+    """Checks that a batch divides over the devices, and its share there into the parts.
+
+    Raises:
+      UserError: it does not; the message names a number that does.
+    """
+    if config.batch_size % devices:
+        near = max(devices, round(config.batch_size / devices) * devices)
+        raise UserError(
+            f"config.batch_size = {config.batch_size}: must be divisible by the {devices} devices,"
+            f" for example {near}"
+        )
+    if config.batch_size // devices % config.accumulate_steps:
+        raise UserError(
+            f"config.accumulate_steps = {config.accumulate_steps}: must divide the"
+            f" {config.batch_size // devices} images of each device"
+        )
 
 
 def build_model(config: ConfigDict):

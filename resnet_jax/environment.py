@@ -24,8 +24,13 @@ PACKAGES = (
 )
 
 
-def describe_start(train_images: int) -> dict[str, Any]:
-    """Returns what environment.json keeps of this start of a run."""
+def describe_start(train_images: int, image_shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """Returns what environment.json keeps of this start of a run.
+
+    Args:
+      train_images: how many there are.
+      image_shape: of each of them in the source; None where they differ.
+    """
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -38,6 +43,7 @@ def describe_start(train_images: int) -> dict[str, Any]:
         "devices": describe_devices(),
         "cores": cores(),
         "train_images": train_images,
+        "image_shape": image_shape,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 

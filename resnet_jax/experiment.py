@@ -13,12 +13,22 @@ from ml_collections import ConfigDict
 from resnet_jax import config as recipe
 from resnet_jax import data
 from resnet_jax.distributed.consensus import differing
-from resnet_jax.distributed.mesh import make_mesh, replicated, shard_batch, split_by_batch
+from resnet_jax.distributed.mesh import (
+    make_mesh,
+    put_replicated,
+    replicated,
+    shard_batch,
+    split_by_batch,
+)
 from resnet_jax.errors import UserError
+from resnet_jax.initial import Initial, begin_from, read_initial
+from resnet_jax.models.depths import module_depths
+from resnet_jax.models.frozen_norms import hold_norms
 from resnet_jax.seeds import seed_words
 from resnet_jax.training import schedule, step
 from resnet_jax.training.loss import LOSSES, make_loss
 from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.param_groups import ParamGroups
 from resnet_jax.training.plan import Plan
 from resnet_jax.training.state import LossScale, TrainState
 
@@ -38,12 +48,15 @@ class Experiment:
     Attributes:
       config: the recipe; after `resolve`, with the fields filled that data and devices decide.
       mesh: all devices.
+      notes: lines that a person should know of how the run begins.
     """
 
     def __init__(self, config: ConfigDict, say: Callable[[str], None] | None = None):
         self.config = config
         self.mesh = make_mesh()
+        self.notes: list[str] = []
         self._say = say
+        self._initial: Initial | None = None
 
     @classmethod
     def for_training(
@@ -56,7 +69,7 @@ class Experiment:
             divide over the devices, or the run has no whole step.
         """
         experiment = cls(config, say)
-        experiment._check_batch()
+        recipe.check_batch(config, experiment.mesh.size)
         experiment.check_processes(experiment.train_loader, experiment.eval_loader)
         experiment.resolve()
         if experiment.plan.total_steps < 1:
@@ -113,8 +126,23 @@ class Experiment:
         )
 
     @functools.cached_property
+    def groups(self) -> ParamGroups | None:
+        """Which parameters are frozen, and at what rates the others train; None: all alike."""
+        optimizer = self.config.optimizer
+        if not (optimizer.freeze or optimizer.rates or optimizer.layer_decay):
+            return None
+        params = self.param_shapes
+        return ParamGroups.create(optimizer, params, module_depths(params))
+
+    @functools.cached_property
+    def param_shapes(self) -> Any:
+        """The shapes of the network's parameters."""
+        images = jax.ShapeDtypeStruct((1, *self.train_loader.image_shape), jnp.float32)
+        return jax.eval_shape(self.model.init, jax.random.key(0), images)["params"]
+
+    @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
-        return make_optimizer(self.config.optimizer, self.schedule)
+        return make_optimizer(self.config.optimizer, self.schedule, self.groups)
 
     @functools.cached_property
     def augment(self) -> step.Augment:
@@ -129,15 +157,21 @@ class Experiment:
     def initial_variables(self) -> dict[str, Any]:
         """Returns what training starts from, {"params", "batch_stats"}, the same on every device.
 
-        Random numbers of the recipe's seed. This is the one place where a run may start from
-        something else.
+        Random numbers of the recipe's seed, and in their place the weights of `init.weights` where
+        `resolve` has read some.
         """
         shape = (1, *self.train_loader.image_shape)
 
         def init(key: jax.Array) -> dict[str, Any]:
             return {"batch_stats": {}, **self.model.init(key, jnp.zeros(shape), train=False)}
 
-        return self._jit_once(init)(jax.random.key(self.config.seed))
+        fresh = self._jit_once(init)(jax.random.key(self.config.seed))
+        if self._initial is None:
+            return fresh
+        head, classes = self.config.init.head, self.train_loader.source.classes
+        variables, line = begin_from(self._initial, fresh, self.model, head, classes)
+        self.notes.append(line)
+        return put_replicated(self.mesh, variables)
 
     def create_state(self) -> TrainState:
         """Returns the state before the first step, the same on every device."""
@@ -155,21 +189,44 @@ class Experiment:
         words = seed_words(self.config.seed)
         return self._jit_once(create, donate_argnums=0)(self.initial_variables(), words)
 
-    @functools.cached_property
+    @property
     def train_step(self) -> Any:
-        """The jitted (state, batch) -> (state, `step.Metrics`), which donates the state."""
-        return self.make_train_step(self.config.accumulate_steps)
+        """The jitted (state, batch) -> (state, `step.Metrics`) of the first step; see `phases`."""
+        return self.phases[0][1]
 
-    def make_train_step(self, accumulate_steps: int) -> Any:
-        """Returns `train_step` for another number of parts that a batch goes through in."""
+    @functools.cached_property
+    def phases(self) -> tuple[tuple[int, Any], ...]:
+        """The training steps of a run, each with the number of the first step it does not take."""
+        parts, total = self.config.accumulate_steps, self.plan.total_steps
+        frozen = self.groups.freeze_steps(self.plan.steps_per_epoch, total) if self.groups else 0
+        ends = {frozen: True, total: frozen == total}
+        return tuple(
+            (end, self.make_train_step(parts, is_frozen=is_frozen))
+            for end, is_frozen in ends.items()
+            if end
+        )
+
+    def make_train_step(self, accumulate_steps: int, *, is_frozen: bool = False) -> Any:
+        """Returns a training step that donates the state.
+
+        Args:
+          accumulate_steps: how many parts a batch goes through in.
+          is_frozen: whether it leaves the frozen parameters as they are; then it computes no
+            gradient for them.
+        """
+        # Where `model.norm_frozen` does not say, statistics stay as long as their layer does.
+        holds = is_frozen and self.config.model.norm_frozen is None and self.groups.is_frozen
         function = functools.partial(
             step.train_step,
-            model=self.model,
-            optimizer=self.optimizer,
+            model=hold_norms(self.model, self.param_shapes, holds) if holds else self.model,
+            optimizer=make_optimizer(
+                self.config.optimizer, self.schedule, self.groups, is_frozen=is_frozen
+            ),
             augment=self.augment,
             loss=make_loss(self.config.loss),
             schedule=self.schedule,
             accumulate_steps=accumulate_steps,
+            frozen=self.groups.frozen(self.param_shapes) if is_frozen else None,
         )
         return self._jit_step(function, donate_argnums=0)
 
@@ -204,6 +261,9 @@ class Experiment:
                 f"config.model.num_classes = {config.model.num_classes}: {source.name} has "
                 f"{classes} classes; leave it None"
             )
+        if config.init.weights is not None and config.init.digest is None:
+            model, channels = recipe.build_model(config), self.train_loader.image_shape[2]
+            self._initial = read_initial(config, model, channels)
         height, width = self.train_loader.image_shape[:2]
         if height == width:  # others have a size of their own, which the field cannot say
             config.data.image_size = height
@@ -229,20 +289,6 @@ class Experiment:
                 f"of them see, and the same files in config.data.dir (here "
                 f"{self.config.data.dir!r}: "
                 f"{', '.join(f'{len(source)} {source.split} images' for source in sources)})"
-            )
-
-    def _check_batch(self) -> None:
-        config, devices = self.config, self.mesh.size
-        if config.batch_size % devices:
-            near = max(devices, round(config.batch_size / devices) * devices)
-            raise UserError(
-                f"config.batch_size = {config.batch_size}: must be divisible by the {devices} "
-                f"devices, for example {near}"
-            )
-        if config.batch_size // devices % config.accumulate_steps:
-            raise UserError(
-                f"config.accumulate_steps = {config.accumulate_steps}: must divide the "
-                f"{config.batch_size // devices} images of each device"
             )
 
     def _open(self, train: bool) -> data.Loader:

@@ -38,6 +38,8 @@ def rows(experiment: Experiment, workdir: str) -> Iterator[tuple[str, str]]:
         f"{config.batch_size} images, {config.batch_size // experiment.mesh.size} a device"
         + (f" in {parts} parts" if parts > 1 else ""),
     )
+    if experiment.groups:
+        yield from experiment.groups.table(experiment.param_shapes).items()
     yield "workdir", str(workdir)
 
 

@@ -1,7 +1,6 @@
 """A run on disk: its recipe, its classes, its checkpoints."""
 
 import contextlib
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,20 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax import config as recipe
+from resnet_jax.description import Description
 from resnet_jax.distributed.consensus import differing, lead_says
 from resnet_jax.distributed.lock import Lock, read_token
 from resnet_jax.distributed.mesh import is_lead, replicated
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
-from resnet_jax.run_files import check_data, data_changes, describe, read_classes, read_config
+from resnet_jax.run_files import (
+    check_data,
+    data_changes,
+    describe,
+    read_classes,
+    read_config,
+    read_starts,
+)
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 
 BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
@@ -42,22 +49,8 @@ __all__ = [
     "restore",
 ]
 
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What a restored network is.
-
-    Attributes:
-      config: the recipe.
-      classes: the names of the classes, in the order of the logits.
-      step: steps it was trained for.
-      scores: its evaluation ("loss", "top1", "top5"), {} when it was not evaluated at this step.
-    """
-
-    config: ConfigDict
-    classes: tuple[str, ...]
-    step: int
-    scores: dict[str, float]
+# Sources whose images all have one size: for runs that began before their starts noted it.
+_OF_ONE_SIZE = ("cifar", "digits", "idx", "synthetic")
 
 
 def open_checkpoints(workdir: epath.PathLike, config: ConfigDict, **options: Any) -> Checkpoints:
@@ -260,5 +253,28 @@ def restore(
     return (
         recipe.build_model(config),
         variables,
-        Description(config, classes, step, dict(notes.scores)),
+        Description(
+            config,
+            classes,
+            step,
+            dict(notes.scores),
+            source=str(workdir),
+            **_preprocessing(epath.Path(workdir), config),
+        ),
     )
+
+
+def _preprocessing(workdir: epath.Path, config: ConfigDict) -> dict[str, Any]:
+    """Returns how the run prepares the images that it scores, as `Description` has it."""
+    fields = config.data
+    noted = (read_starts(workdir) or [{}])[-1]
+    has_own_size = noted.get("image_shape", fields.name in _OF_ONE_SIZE)
+    moments = {"mean": tuple(fields.mean), "std": tuple(fields.std)} if fields.mean else {}
+    return {
+        "image_size": fields.image_size or Description.image_size,
+        "eval_size": fields.eval_size or fields.image_size or Description.eval_size,
+        "interpolation": fields.interpolation,
+        "crop": 1.0 if has_own_size else fields.eval_crop,
+        "crop_mode": fields.eval_crop_mode,
+        **moments,
+    }

@@ -79,7 +79,7 @@ def data_changes(workdir: epath.PathLike, use: str, source: data.Source) -> list
         except (ValueError, TypeError, LookupError, AttributeError, zlib.error):
             return [f"they are not those of {DATA}, which is damaged and does not tell more"]
     if use == TRAINING:
-        before = ((_starts(workdir) or [{}])[-1]).get("train_images", len(source))
+        before = ((read_starts(workdir) or [{}])[-1]).get("train_images", len(source))
         return [] if before == len(source) else [f"{before} images became {len(source)}"]
     return []
 
@@ -144,8 +144,8 @@ def describe(
     prints = {
         use: data.fingerprint(source) for use, source in sources.items() if source is not None
     }
-    starts, known = _starts(workdir), _fingerprints(workdir)
-    start = describe_start(len(training)) | {"changes": list(changes)}
+    starts, known = read_starts(workdir), _fingerprints(workdir)
+    start = describe_start(len(training), training.image_shape) | {"changes": list(changes)}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         for name, found in ((STARTS, starts), (DATA, known)):
@@ -178,7 +178,7 @@ def _check_classes(workdir: epath.Path, source: data.Source) -> None:
         )
 
 
-def _starts(workdir: epath.Path) -> list[dict[str, Any]] | None:
+def read_starts(workdir: epath.Path) -> list[dict[str, Any]] | None:
     """Returns what each start of a run has noted, None where the file is damaged."""
     starts = _parse(workdir / STARTS, [])
     is_whole = isinstance(starts, list) and all(isinstance(start, dict) for start in starts)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from resnet_jax import config as recipe
+from resnet_jax import save_torch
 from resnet_jax.commands.train import train
 from resnet_jax.training.reporting import logbook
 
@@ -41,6 +42,9 @@ def fabricated(config, root):
         config.data.name = "idx"
     elif name == "cifar":
         fabricate.cifar_directory(root, per_file=4)
+    elif name == "folder":
+        pictures = {f"class {i}": [fabricate.jpeg(2 * n + i) for n in range(9)] for i in range(2)}
+        fabricate.folder_tree(root, {"": pictures})
     config.data.dir = None if name == "digits" else str(root)
 
 
@@ -56,6 +60,11 @@ def test_a_recipe_takes_a_step_and_is_evaluated(path, tmp_path):
     config.model.width = 8
     if config.model.norm_group_size:
         config.model.norm_group_size = 4
+    if config.init.weights:
+        model = recipe.build_model(config)
+        images = jnp.zeros((1, 64, 64, 3))
+        save_torch(model.init(jax.random.key(0), images), tmp_path / "weights.safetensors")
+        config.init.weights = str(tmp_path / "weights.safetensors")
     recipe.validate(config)
     train(config, str(tmp_path / "run"))
     records = logbook.read(tmp_path / "run")

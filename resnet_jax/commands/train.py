@@ -76,11 +76,24 @@ class Accepted:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The compiled steps, and the shapes of what the training step takes."""
+    """The compiled steps.
 
-    train_step: Any
+    Attributes:
+      train_steps: each with the number of the first step it does not take.
+      eval_step: scores a batch.
+      shapes: of what a training step takes.
+    """
+
+    train_steps: list[tuple[int, Any]]
     eval_step: Any
     shapes: Any
+
+    def step_at(self, number: int) -> Any:
+        """Returns the training step that takes the state of `number` steps to the next."""
+        return next(step for end, step in self.train_steps if number < end)
+
+    def needed_gib(self) -> float:
+        return max(memory.needed_gib(step) for _, step in self.train_steps)
 
 
 def train(
@@ -131,7 +144,7 @@ def train(
             display.say(line)
         state = _begin(workdir, experiment, checkpoints, notes, changes, display)
         with goodput.spent("compiling"):
-            programs = _compile(experiment, state, signals, display)
+            programs = _compile(experiment, state, signals, display, notes.step if notes else 0)
         reporter = _make_reporter(experiment, workdir, notes, display, goodput, profile)
         loop = _make_loop(experiment, programs, checkpoints, reporter, signals)
         try:
@@ -173,13 +186,19 @@ def _begin(
         sources = experiment.train_loader.source, experiment.eval_loader.source
         run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
     state = experiment.create_state()
+    for line in experiment.notes:
+        display.say(line)
     return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state
 
 
 def _compile(
-    experiment: Experiment, state: TrainState, signals: Signals, display: Display
+    experiment: Experiment,
+    state: TrainState,
+    signals: Signals,
+    display: Display,
+    first_step: int,
 ) -> Programs:
-    """Compiles both steps, so that a step that does not fit is told before the first is taken."""
+    """Compiles the steps to come, so that one that does not fit is told before any is taken."""
     train_batch, eval_batch = (
         shard_batch(experiment.mesh, loader[0])
         for loader in (experiment.train_loader, experiment.eval_loader)
@@ -187,8 +206,9 @@ def _compile(
     shapes = memory.shapes_of((state, train_batch))
     began = time.monotonic()
 
-    def compile_train_step() -> Any:
-        return experiment.train_step.lower(*shapes).compile()
+    def compile_train_steps() -> list[tuple[int, Any]]:
+        to_come = [phase for phase in experiment.phases if phase[0] > first_step]
+        return [(end, step.lower(*shapes).compile()) for end, step in to_come]
 
     def compile_eval_step() -> Any:
         return experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
@@ -197,9 +217,9 @@ def _compile(
         display.waiting("compiling"),
         memory.explaining(lambda: _out_of_memory(experiment, shapes)),
     ):
-        train_step = signals.patiently(compile_train_step)
+        train_steps = signals.patiently(compile_train_steps)
     limit = memory.device_gib()
-    if limit is not None and memory.needed_gib(train_step) > limit:
+    if limit is not None and any(memory.needed_gib(step) > limit for _, step in train_steps):
         raise _out_of_memory(experiment, shapes)
     images = experiment.eval_loader.batch_size
     with (
@@ -209,12 +229,13 @@ def _compile(
         ),
     ):
         eval_step = signals.patiently(compile_eval_step)
+    programs = Programs(train_steps, eval_step, shapes)
     display.row(
         "compiled",
-        f"in {time.monotonic() - began:.1f} s; a step takes "
-        f"{memory.needed_gib(train_step):.2f} GiB a device",
+        f"in {time.monotonic() - began:.1f} s; a step takes {programs.needed_gib():.2f} GiB a "
+        "device",
     )
-    return Programs(train_step, eval_step, shapes)
+    return programs
 
 
 def _out_of_memory(experiment: Experiment, shapes: Any) -> UserError:
@@ -238,7 +259,7 @@ def _make_loop(
     return Loop(
         experiment.plan,
         TrainingSide(
-            programs.train_step, lambda start, stop: experiment.batches(train_loader, start, stop)
+            programs.step_at, lambda start, stop: experiment.batches(train_loader, start, stop)
         ),
         EvaluatingSide(
             programs.eval_step,

@@ -85,7 +85,8 @@ def open_source(
     Raises:
       UserError: the data is missing or broken, or the split does not exist.
     """
-    source, size = table.open_split(config, train, say or (lambda line: None)), config.image_size
+    source = table.open_split(config, train, say or (lambda line: None))
+    size = config.image_size if train else config.eval_size or config.image_size
     crops = train and resolve_augmentation(config, source).random_resized_crop
     if (
         isinstance(source, ArraySource)
@@ -93,5 +94,6 @@ def open_source(
         and not crops
         and source.bytes_at(size) <= IN_MEMORY_BYTES
     ):
-        source = source.resized(size)
+        mode = "centre" if train else config.eval_crop_mode
+        source = source.resized(size, config.interpolation, mode)
     return source

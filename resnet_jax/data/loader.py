@@ -125,6 +125,13 @@ class Loader:
             geometry.central_part,
             size=self.image_shape[0],
             share=config.eval_crop if source.image_shape is None else 1.0,
+            mode=config.eval_crop_mode,
+        )
+        self._part = functools.partial(
+            decode.part,
+            channels=self.image_shape[2],
+            most_pixels=config.max_pixels,
+            interpolation=config.interpolation,
         )
         self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
         self._pool: ThreadPoolExecutor | None = None
@@ -232,6 +239,8 @@ class Loader:
     def _shape(self) -> tuple[int, int, int]:
         own = self.source.image_shape
         size = self._config.image_size
+        if not self.train:
+            size = self._config.eval_size or size
         if own is not None and size is None:
             if self._crops and own[0] != own[1]:
                 raise UserError(
@@ -308,18 +317,7 @@ class Loader:
             choose = functools.partial(
                 self._random_part, seed=self.seed, epoch=epoch, index=drawn_for
             )
-            options = {"smooth_chroma": False}
-        elif self._is_own_size:
+            return self._part(image, size, choose, where, smooth_chroma=False)
+        if self._is_own_size:
             return decode.whole(image, self.image_shape, where, self._most_pixels)
-        else:
-            # Twice as fine, so that the filter's antialiasing outweighs the scaled DCT's.
-            choose, options = self._central_part, {"finest": 2.0}
-        return decode.part(
-            image,
-            size,
-            choose,
-            where,
-            channels=self.image_shape[2],
-            most_pixels=self._most_pixels,
-            **options,
-        )
+        return self._part(image, size, self._central_part, where, finest=decode.FINEST_IN_SCORING)

@@ -5,6 +5,7 @@ from typing import Any
 
 from resnet_jax.data import splits
 from resnet_jax.data.images import decode
+from resnet_jax.data.images.resize import INTERPOLATIONS
 from resnet_jax.data.sources import holdout, table
 from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
@@ -38,6 +39,17 @@ FIELDS = {
     ),
     "eval_crop": Field(
         0.875, "evaluation: share of the resized short side kept", float, above=0, at_most=1
+    ),
+    "eval_size": Field(
+        None, "evaluation: side in pixels; None: as image_size", int, at_least=1, at_most=8192
+    ),
+    "eval_crop_mode": Field(
+        "centre",
+        "evaluation: centre crops the resized image, squash one resized to a square",
+        choices=("centre", "squash"),
+    ),
+    "interpolation": Field(
+        "bilinear", "the filter that resizes, antialiased as Pillow's", choices=INTERPOLATIONS
     ),
     "holdout": Field(
         None,

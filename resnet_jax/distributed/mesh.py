@@ -1,6 +1,7 @@
 """The mesh of devices, and how arrays lie on it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,3 +56,15 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
     return {
         name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
     }
+
+
+def put_replicated(mesh: Mesh, tree: Any) -> Any:
+    """Places NumPy arrays that all processes have, the same on every device; others stay."""
+    sharding = replicated(mesh)
+
+    def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array):
+            return leaf
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(put, tree)

@@ -89,6 +89,9 @@ class BlockFields(nn.Module, kw_only=True):
     norm_group_size: int | None = field(
         None, "images that share statistics; None: the global batch", at_least=1
     )
+    norm_frozen: bool = field(
+        False, "whether BatchNorm's running statistics normalise in training too, and stay"
+    )
     norm_channel_groups: int = field(32, "channel groups of norm = group", at_least=1)
     axis_name: Any = field(None, "mapped axis of statistics: see `layers.BatchNorm`", recipe=False)
     conv: ModuleFactory = field(Conv, "factory called as `layers.Conv`", recipe=False)

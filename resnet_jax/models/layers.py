@@ -110,6 +110,7 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       group_size: images per group of consecutive ones that share statistics; None means the whole
         batch. The running statistics take the mean over the groups.
+      frozen: whether the running statistics normalise in training too, and stay as they are.
       axis_name: the mapped axis of the caller's own `pmap` or `shard_map` to average statistics
         over. Under plain `jit` with a sharded batch leave it None: the statistics are global
         already.
@@ -125,6 +126,7 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     group_size: int | None = None
+    frozen: bool = False
     axis_name: str | Sequence[str] | None = None
     scale_init: Initializer = nn.initializers.ones
     dtype: Any = jnp.float32
@@ -141,7 +143,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, stats_dtype)
 
         x = x.astype(jnp.promote_types(x.dtype, stats_dtype))
-        if not train:
+        if not train or self.frozen:
             factor = lax.rsqrt(running_var.value + self.epsilon) * scale
             return ((x - running_mean.value) * factor + bias).astype(self.dtype)
         about = lax.stop_gradient(running_mean.value)
@@ -215,6 +217,7 @@ NORMS: Mapping[str, Norm] = {
             "norm_momentum": "momentum",
             "norm_epsilon": "epsilon",
             "norm_group_size": "group_size",
+            "norm_frozen": "frozen",
             "axis_name": "axis_name",
         },
     ),

@@ -27,6 +27,12 @@ def list_models(pattern: str = "*") -> list[str]:
 def get_variant(name: str) -> Variant:
     """Returns the row of a name or an alias; else raises `UserError` with the nearest names."""
     row = VARIANTS.get(ALIASES.get(name, name))
+    network, dot, _ = str(name).partition(".")
+    if row is None and dot and ALIASES.get(network, network) in VARIANTS:
+        raise UserError(
+            f"model.name = {name!r} names weights of {network!r}: create_model({network!r}) builds"
+            f" the network, load_pretrained('timm/{name}') brings its weights"
+        )
     if row is None:
         hint = nearest(str(name), [*VARIANTS, *ALIASES]) or "list_models() names them all"
         raise UserError(f"model.name = {name!r} is not a model; {hint}")

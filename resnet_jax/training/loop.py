@@ -30,11 +30,11 @@ class TrainingSide:
     """What trains.
 
     Attributes:
-      step: the compiled (state, batch) -> (state, `Metrics`).
+      step_at: number of a step -> the compiled (state, batch) -> (state, `Metrics`) that takes it.
       open: (start, stop) -> the batches of these steps.
     """
 
-    step: Callable
+    step_at: Callable[[int], Callable]
     open: Callable[[int, int], Batches]
 
 
@@ -130,7 +130,7 @@ class Loop:
         before: Started | None = None
         for number, batch in batches:
             self._reporter.before_step(number)
-            state, metrics = self._training.step(state, batch)
+            state, metrics = self._training.step_at(number)(state, batch)
             started = Started(number + 1, metrics, self._requests.ask(self._is_slow_here))
             self._requests.signals.nothing_to_lose = False
             # The metrics of a step are read when the next one has been started, so that the devices

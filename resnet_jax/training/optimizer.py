@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from resnet_jax.fields import Field, Needs
+from resnet_jax.training.param_groups import ParamGroups, path_of
 from resnet_jax.training.schedule import Schedule
 
 _VELOCITY = (Needs("name", ("sgd", "lars")),)
@@ -37,7 +39,20 @@ FIELDS = {
         above=0,
         needs=(Needs("name", ("lars",)),),
     ),
+    "freeze": Field(
+        (), "patterns of parameters that do not train, as 'layer1_*', 'all but fc'", tuple[str, ...]
+    ),
+    "freeze_epochs": Field(
+        None, "epochs after which they do train; None: they never do", float, above=0
+    ),
+    "rates": Field(
+        (), "PATTERN=FACTOR of the learning rate; the first that matches counts", tuple[str, ...]
+    ),
+    "layer_decay": Field(
+        None, "factor of the rate for each block further from the classifier", float, above=0
+    ),
 }
+_FROZEN, _TRAINED = "frozen", "trained"
 
 
 def is_weight(params: Any) -> Any:
@@ -49,7 +64,13 @@ def is_weight(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    optimizer: Mapping[str, Any],
+    rate: Schedule,
+    groups: ParamGroups | None = None,
+    *,
+    is_frozen: bool = False,
+) -> optax.GradientTransformation:
     """Builds the optimizer.
 
     - "sgd": velocity = momentum * velocity + gradient, parameters -= rate * velocity, as PyTorch
@@ -61,10 +82,30 @@ def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.Gradie
     Args:
       optimizer: the fields of `FIELDS`.
       rate: learning rate as a function of the step number.
+      groups: where some parameters are frozen or have a rate of their own; None for none.
+      is_frozen: whether this is for steps at which the frozen ones are. The state is the same for
+        all steps; those of the frozen group count for its learning rate and nothing else.
 
     Returns:
       The optax transformation of gradients into updates.
     """
+    if groups is None or not groups.freeze:
+        return _make_chain(optimizer, rate, groups)
+    chain = _make_chain(optimizer, rate, groups)
+    if optimizer["freeze_epochs"] is None:
+        frozen = optax.set_to_zero()
+    else:
+        frozen = _holding_still(chain) if is_frozen else chain
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda holds: _FROZEN if holds else _TRAINED, groups.frozen(params))
+
+    return optax.partition({_TRAINED: chain, _FROZEN: frozen}, labels)
+
+
+def _make_chain(
+    optimizer: Mapping[str, Any], rate: Schedule, groups: ParamGroups | None
+) -> optax.GradientTransformation:
     mask = None if optimizer["decay_norm_and_bias"] else is_weight
     decay = optax.add_decayed_weights(optimizer["weight_decay"], mask)
     adam = optax.scale_by_adam(optimizer["b1"], optimizer["b2"], optimizer["eps"])
@@ -85,7 +126,30 @@ def make_optimizer(optimizer: Mapping[str, Any], rate: Schedule) -> optax.Gradie
             parts = (decay, optax.masked(layerwise, is_weight), descend, velocity)
         case "lamb":
             parts = (adam, decay, optax.masked(optax.scale_by_trust_ratio(), is_weight), descend)
+    if groups is not None and groups.has_rates:
+        parts = (*parts, _scale_by_groups(groups))
     return optax.chain(*parts)
+
+
+def _scale_by_groups(groups: ParamGroups) -> optax.GradientTransformation:
+    def scale(updates: Any, params: Any) -> Any:
+        del params
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update: update * groups.rate(path_of(path)), updates
+        )
+
+    return optax.stateless(scale)
+
+
+def _holding_still(chain: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns a chain's state and no update, with only the learning rate going on."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        step = optax.tree.get(state, "count", filtering=_is_schedule)
+        return jax.tree.map(jnp.zeros_like, updates), schedule_at(state, step + 1)
+
+    return optax.GradientTransformation(chain.init, update)
 
 
 def schedule_at(opt_state: Any, step: jax.Array) -> Any:
@@ -94,6 +158,8 @@ def schedule_at(opt_state: Any, step: jax.Array) -> Any:
     For steps that are skipped, as in float16 after an overflow: they count for the schedule, not
     for Adam's moments.
     """
-    return optax.tree.set(
-        opt_state, lambda path, _: path[-1].tuple_name == "ScaleByScheduleState", count=step
-    )
+    return optax.tree.set(opt_state, _is_schedule, count=step)
+
+
+def _is_schedule(path: Any, _: Any) -> bool:
+    return path[-1].tuple_name == "ScaleByScheduleState"

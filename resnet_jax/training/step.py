@@ -50,6 +50,7 @@ def train_step(
     loss: Loss,
     schedule: Schedule,
     accumulate_steps: int = 1,
+    frozen: Any = None,
 ) -> tuple[TrainState, Metrics]:
     """Takes one step.
 
@@ -62,19 +63,26 @@ def train_step(
       loss: (logits, targets) -> [N], from `make_loss`.
       schedule: the learning rate of a step, as the optimizer has it; reported with the metrics.
       accumulate_steps: how many parts the batch goes through the network in, see `gradients_of`.
+      frozen: tree of bools, the parameters that stay as they are and get no gradient; None: none.
 
     Returns:
       The state after the step, and `Metrics`.
     """
     images, targets = augment(batch, state.seed)
     examples = {"images": images, "targets": targets, "mask": batch["mask"]}
-    gradients, batch_stats, sums = gradients_of(state, examples, model, loss, accumulate_steps)
+    gradients, batch_stats, sums = gradients_of(
+        state, examples, model, loss, accumulate_steps, frozen
+    )
     if state.loss_scale is not None:
         gradients = jax.tree.map(lambda g: g / state.loss_scale.scale, gradients)
     is_finite = all_finite(gradients) & jnp.isfinite(sums["loss"])
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if frozen is not None:
+        params = jax.tree.map(
+            lambda holds, old, new: old if holds else new, frozen, state.params, params
+        )
     new = state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats)
     if state.loss_scale is not None:
         new = skip_overflow(state, new, is_finite)
@@ -86,7 +94,12 @@ def train_step(
 
 
 def gradients_of(
-    state: TrainState, examples: Batch, model: nn.Module, loss: Loss, accumulate_steps: int = 1
+    state: TrainState,
+    examples: Batch,
+    model: nn.Module,
+    loss: Loss,
+    accumulate_steps: int = 1,
+    frozen: Any = None,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Returns the gradient of the mean loss, the moved statistics, and the sums of the metrics.
 
@@ -100,11 +113,12 @@ def gradients_of(
       examples: "images" [N, H, W, C], "targets" [N, K], "mask" [N].
       model, loss: as in `train_step`.
       accumulate_steps: k; divides the batch of each device.
+      frozen: as in `train_step`; the gradient of such a parameter is zero, and not computed.
     """
     rng = jax.random.fold_in(seed_key(state.seed), state.step)
     count = jnp.maximum(jnp.sum(examples["mask"]), 1)
     if accumulate_steps == 1:
-        return _part_gradients(state, state.batch_stats, examples, rng, count, model, loss)
+        return _part_gradients(state, state.batch_stats, examples, rng, count, model, loss, frozen)
 
     def split(rows: jax.Array) -> jax.Array:
         return jnp.swapaxes(rows.reshape(-1, accumulate_steps, *rows.shape[1:]), 0, 1)
@@ -114,7 +128,7 @@ def gradients_of(
         part, number = part_and_number
         part_rng = jax.random.fold_in(rng, number)
         more, batch_stats, sums = _part_gradients(
-            state, batch_stats, part, part_rng, count, model, loss
+            state, batch_stats, part, part_rng, count, model, loss, frozen
         )
         return (jax.tree.map(jnp.add, gradients, more), batch_stats), sums
 
@@ -125,10 +139,15 @@ def gradients_of(
     return gradients, batch_stats, sums
 
 
-def _part_gradients(state, batch_stats, part, rng, count, model, loss):
+def _part_gradients(state, batch_stats, part, rng, count, model, loss, frozen):
     """Returns what `gradients_of` does, for a part of the `count` examples."""
+    if frozen is None:
+        frozen = jax.tree.map(lambda _: False, state.params)
 
-    def objective(params):
+    def objective(trained):
+        params = jax.tree.map(
+            lambda holds, old, new: old if holds else new, frozen, state.params, trained
+        )
         logits, changes = model.apply(
             {"params": params, "batch_stats": batch_stats},
             part["images"],

@@ -193,3 +193,16 @@ def test_an_image_of_another_shape_than_stated_is_corrupt():
     assert decode.whole(encoded, (5, 6, 3), "here").shape == (5, 6, 3)
     with pytest.raises(decode.CorruptImageError, match=r"shape \(5, 6, 3\)"):
         decode.whole(encoded, (6, 5, 3), "here")
+
+
+@pytest.mark.parametrize("interpolation", resize.INTERPOLATIONS)
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(300, 400, 64), (40, 30, 64), (230, 230, 224)]
+)
+def test_every_filter_is_pillow_s(interpolation, height, width, size):
+    pixels = photograph(height, width)
+    expected = Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()])
+    found = resize.resized(pixels, (0, 0, height, width), size, interpolation)
+    difference = np.abs(found.astype(int) - np.asarray(expected, int))
+    assert difference.mean() <= 1
+    assert difference.max() <= 2

@@ -3,6 +3,7 @@
 import collections
 import functools
 import gc
+import io
 import threading
 import time
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from data_settings import settings
+from PIL import Image
 
 from resnet_jax import UserError, data
 from resnet_jax.data import shuffle
@@ -448,3 +450,23 @@ def test_a_large_set_of_one_image_size_is_streamed(tmp_path, monkeypatch):
     monkeypatch.setattr("resnet_jax.data.sources.tfds.IN_MEMORY_BYTES", 100)
     batch = loader(True, 5, name="x", dir=str(tmp_path))[0]
     assert np.array_equal(batch["image"], pixels[batch["index"]])
+
+
+def test_evaluation_has_a_size_a_crop_and_a_filter_of_its_own(tmp_path):
+    pictures = {"a": [fabricate.jpeg(0, 60, 90)], "b": [fabricate.jpeg(1, 90, 60)]}
+    fabricate.folder_tree(tmp_path, {"train": pictures, "val": pictures})
+    config = settings(name="folder", dir=str(tmp_path), image_size=24, eval_size=32,
+                           eval_crop=1.0, eval_crop_mode="squash", interpolation="bicubic")  # fmt: skip
+    shapes = {}
+    for train in (True, False):
+        loader = data.Loader(
+            data.open_source(config, train, 0), config, batch_size=2, seed=0, train=train
+        )
+        batch = loader[0]["image"]
+        shapes[train] = batch.shape[1:]
+        loader.close()
+    assert shapes == {True: (24, 24, 3), False: (32, 32, 3)}
+    for row, number in enumerate((0, 1)):
+        original = Image.open(io.BytesIO(pictures["ab"[number]][0]))
+        whole = original.resize((32, 32), Image.Resampling.BICUBIC)
+        assert np.abs(batch[row].astype(int) - np.asarray(whole, int)).mean() <= 1

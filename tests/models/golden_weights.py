@@ -10,6 +10,7 @@ import numpy as np
 SIZES = ((224, 224), (161, 193))
 SMALL_SIZE = (64, 96)
 CLASSES = 10
+PRETRAINED_SIZE = (64, 64)
 
 
 def fill(shapes):

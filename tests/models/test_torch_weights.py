@@ -2,6 +2,7 @@
 refusals.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -129,6 +130,133 @@ def test_a_pth_file_round_trips_and_its_wrappers_are_taken_off(tmp_path):
     ):
         torch.save(wrapped, path)
         equal(load_torch(model, path), variables)
+
+
+def torch_state(torch, variables, path):
+    save_torch(variables, path)
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("name", ["last.pth.tar", "last.ckpt", "pytorch_model.bin", "weights"])
+def test_a_file_is_read_for_its_content_and_not_its_suffix(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    model, variables = ResNet(**TINY), randomised(ResNet(**TINY))
+    state = torch_state(torch, variables, tmp_path / "weights.pth")
+    torch.save({"epoch": 1, "state_dict": state}, tmp_path / name)
+    equal(load_torch(model, tmp_path / name), variables)
+
+
+def test_safetensors_under_another_suffix_load_without_pytorch(tmp_path):
+    variables = randomised(ResNet(**TINY))
+    save_torch(variables, tmp_path / "weights.safetensors")
+    (tmp_path / "weights.safetensors").rename(tmp_path / "weights.pth")
+    equal(load_torch(ResNet(**TINY), tmp_path / "weights.pth"), variables)
+
+
+def test_settings_scores_and_optimizer_states_beside_the_weights_do_no_harm(tmp_path):
+    torch = pytest.importorskip("torch")
+    model, variables, path = ResNet(**TINY), randomised(ResNet(**TINY)), tmp_path / "last.pth"
+    state = torch_state(torch, variables, path)
+    args = argparse.Namespace(lr=0.1, output=Path("runs"), best=np.float64(3), seeds=np.arange(3))
+    momentum = {0: {"momentum_buffer": torch.zeros(3)}}
+    for around in (
+        {"model": state, "optimizer": {"state": momentum, "param_groups": []}, "args": args},
+        {"model_state_dict": state, "optimizer_state_dict": {"state": momentum}, "loss": 0.3},
+        {"network": state, "loss": torch.tensor(0.3), "rng": np.zeros(4, np.uint8)},
+        {"model": state, "model_ema": {}},
+        {"model": state, "model_ema": None},
+    ):
+        torch.save(around, path)
+        equal(load_torch(model, path), variables)
+
+
+def test_numpy_values_under_their_module_s_old_name_are_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    model, variables, path = ResNet(**TINY), randomised(ResNet(**TINY)), tmp_path / "last.pth"
+    state = torch_state(torch, variables, path)
+    # PyTorch's older format is a pickle without a container, whose text can be edited.
+    torch.save(
+        {"model": state, "metric": np.float32(3), "all": np.arange(3)},
+        path,
+        _use_new_zipfile_serialization=False,
+    )
+    written = path.read_bytes()
+    assert b"cnumpy._core.multiarray" in written
+    path.write_bytes(written.replace(b"cnumpy._core.multiarray", b"cnumpy.core.multiarray"))
+    equal(load_torch(model, path), variables)
+
+
+def test_a_prefix_is_named_in_the_refusal_and_taken_off_on_request(file):
+    model, variables = ResNet(**TINY), randomised(ResNet(**TINY))
+    save_torch(variables, file)
+    state = read_weights(file)
+    trunk = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    moco = {f"module.encoder_{which}.{key}": v for which in "qk" for key, v in trunk.items()}
+    moco |= {"module.queue": np.zeros((4, 4), np.float32)}
+    with pytest.raises(
+        UserError, match=r"'module\.encoder_q\.'.* beside .*module\.queue"
+    ) as caught:
+        load_torch(model, moco, num_classes=3)
+    assert "give prefix='module.encoder_q.'" in str(caught.value)
+    loaded = load_torch(model, moco, num_classes=3, prefix="module.encoder_q.")
+    loaded["params"].pop("fc")
+    expected = {**variables, "params": {**variables["params"]}}
+    expected["params"].pop("fc")
+    equal(loaded, expected)
+    with pytest.raises(UserError, match=r"no key starts with prefix='backbone\.'.* module"):
+        load_torch(model, moco, prefix="backbone.")
+
+
+def test_of_two_networks_in_a_file_one_has_to_be_chosen(file):
+    model, variables = ResNet(**TINY), randomised(ResNet(**TINY))
+    save_torch(variables, file)
+    both = {"teacher": {"x.weight": np.ones(3)}, "student": read_weights(file)}
+    with pytest.raises(UserError, match=r"2 networks \(student, teacher\).*prefix="):
+        load_torch(model, both)
+    equal(load_torch(model, both, prefix="student"), variables)
+
+
+def test_a_classifier_without_a_bias_is_kept_when_its_size_is_asked_for(file):
+    model, variables = ResNet(**TINY), randomised(ResNet(**TINY))
+    save_torch(variables, file)
+    state = read_weights(file)
+    state.pop("fc.bias")
+    with pytest.raises(UserError, match=r"fc\.bias"):
+        load_torch(model, state)
+    loaded = load_torch(model, state, num_classes=3)["params"]["fc"]
+    np.testing.assert_array_equal(loaded["kernel"], variables["params"]["fc"]["kernel"])
+    np.testing.assert_array_equal(loaded["bias"], np.zeros(3))
+
+
+def transformers_name(key):
+    """torchvision's name of an array as transformers' ResNetForImageClassification has it."""
+    module, _, leaf = key.rpartition(".")
+    if module in ("conv1", "bn1"):
+        kind = "convolution" if module == "conv1" else "normalization"
+        return f"resnet.embedder.embedder.{kind}.{leaf}"
+    if module == "fc":
+        return f"classifier.1.{leaf}"
+    stage, block, kind, number = re.fullmatch(
+        r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)", module
+    ).groups()
+    where = "shortcut" if kind == "downsample." else f"layer.{int(number) - 1}"
+    is_conv = kind == "conv" or (kind == "downsample." and number == "0")
+    what = "convolution" if is_conv else "normalization"
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{block}.{where}.{what}.{leaf}"
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_the_names_of_transformers_are_understood(file, block):
+    model = ResNet(**{**TINY, "block": block})
+    variables = randomised(model)
+    save_torch(variables, file)
+    state = {transformers_name(key): value for key, value in read_weights(file).items()}
+    equal(load_torch(model, state), variables)
+
+
+def test_a_name_with_a_tag_is_answered_with_the_network_and_the_way_to_its_weights():
+    with pytest.raises(UserError, match=r"create_model\('resnet50'\).*'timm/resnet50\.a1_in1k'"):
+        create_model("resnet50.a1_in1k")
 
 
 def test_a_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path):

@@ -54,7 +54,7 @@ def random_crop(
 
 
 def central_part(
-    height: int, width: int, size: int, share: float
+    height: int, width: int, size: int, share: float, mode: str = "centre"
 ) -> tuple[float, float, float, float]:
     """Returns the part that a resize of the short side to size / share and a central crop of `size`
     show.
@@ -67,12 +67,15 @@ def central_part(
       height, width: of the image, in pixels.
       size: the side of the crop, in pixels of the resized image.
       share: `config.data.eval_crop`.
+      mode: "centre" keeps the image's shape as it is resized, "squash" makes both sides the same.
 
     Returns:
       (top, left, height, width) in pixels of the image, not whole in general.
     """
     short = max(size, round(size / share))
-    if width <= height:
+    if mode == "squash":
+        new_height = new_width = short
+    elif width <= height:
         new_height, new_width = int(short * height / width), short
     else:
         new_height, new_width = short, int(short * width / height)

@@ -21,6 +21,11 @@ def readable(classes: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def class_names() -> tuple[str, ...]:
+    """Returns the names of all 1,000 classes in the order of their labels."""
+    return tuple(_names().values())
+
+
 @functools.cache
 def _names() -> dict[str, str]:
     text = (importlib.resources.files(__package__) / "imagenet_classes.txt").read_text()

@@ -248,16 +248,22 @@ class ArraySource(Source):
         """Returns the bytes that the images take when each is size x size."""
         return len(self) * size**2 * self.image_shape[2]
 
-    def resized(self, size: int) -> "ArraySource":
-        """Returns the same examples with images of size x size; short sides are resized, centres
-        cropped.
+    def resized(
+        self, size: int, interpolation: str = "bilinear", mode: str = "centre"
+    ) -> "ArraySource":
+        """Returns the same examples with images of size x size.
+
+        Args:
+          size: in pixels.
+          interpolation: one of `resize.INTERPOLATIONS`.
+          mode: "centre" resizes the short sides and crops the centres, "squash" resizes both sides.
         """
         if self.image_shape[:2] == (size, size):
             return self
-        choose = functools.partial(geometry.central_part, size=size, share=1.0)
+        choose = functools.partial(geometry.central_part, size=size, share=1.0, mode=mode)
         images = np.empty((len(self), size, size, self.image_shape[2]), np.uint8)
         for place, image in enumerate(self.images):
-            images[place] = decode.part(image, size, choose, self.name)
+            images[place] = decode.part(image, size, choose, self.name, interpolation=interpolation)
         # Resizers differ by a level from machine to machine, so the originals tell what this is.
         original, resized = self.fingerprint(), copy.copy(self)
         resized.images, resized.image_shape = images, images.shape[1:]

@@ -1,10 +1,15 @@
-"""Reading and writing PyTorch weight files: .safetensors without PyTorch, .pth with it."""
+"""Reading and writing PyTorch weight files: safetensors without PyTorch, pickles with it."""
 
+import argparse
+import contextlib
 import json
 import math
 import os
+import pathlib
 import pickle
-from collections.abc import Mapping
+import types
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.interop.state_dicts import find_state_dict
 
 _PICKLES = (".pth", ".pt", ".bin")
-# A trainer's moving average, when there is one, is the network that it evaluates and publishes.
-_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-_WRAPPERS = (*_AVERAGES, "state_dict", "model", "net")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.")
-_BOOKKEEPING = ("n_averaged", "num_batches_tracked")
 
 # The format's names, from https://huggingface.co/docs/safetensors.
 _DTYPES = {
@@ -36,15 +37,16 @@ _DTYPES = {
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_weights(
+    source: str | os.PathLike | Mapping[str, Any], prefix: str = ""
+) -> dict[str, np.ndarray]:
     """Reads a state dictionary.
 
-    Wrappers ("state_dict", "model", a moving average's, which goes first) and prefixes ("module."
-    and the like) are taken off, counters of batches left out.
-
     Args:
-      path: ends in .safetensors, or in .pth, .pt or .bin, which need PyTorch and may hold nothing
-        but data.
+      source: a file, whose content tells its format and not its suffix: safetensors, or what
+        `torch.save` wrote, which needs PyTorch and may hold nothing but data; or what such a file
+        holds, already in memory. What trainers wrap round it is taken off, see `find_state_dict`.
+      prefix: of the keys that are wanted, for example "backbone."; taken off.
 
     Returns:
       key -> array, in the file's own types.
@@ -52,28 +54,15 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
       UserError: names the file and what is wrong with it.
     """
-    path = Path(path)
-    if path.suffix not in (".safetensors", *_PICKLES):
-        raise UserError(f"{path}: unknown kind of weight file; name a .safetensors or .pth file")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty; fetch it again")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    for key in _BOOKKEEPING:
-        state = {name: value for name, value in state.items() if name.rpartition(".")[2] != key}
-    state = _strip(state)
-    if not state:
-        raise UserError(
-            f"{path}: holds no weights; name the file of a trained network's state_dict"
-        )
-    return state
+    if isinstance(source, Mapping):
+        where, loaded = "the state dictionary given", source
+    else:
+        where, loaded = Path(source), _read(Path(source))
+    return {key: _array(value) for key, value in find_state_dict(loaded, where, prefix).items()}
 
 
 def write_weights(state: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
-    """Writes a state dictionary whole or not at all; the suffix chooses the format as in
-    `read_weights`.
-    """
+    """Writes a state dictionary whole or not at all; the suffix chooses the format."""
     path = Path(path)
     if path.suffix not in (".safetensors", *_PICKLES):
         raise UserError(f"{path}: unknown kind of weight file; name it .safetensors or .pth")
@@ -92,6 +81,20 @@ def write_weights(state: Mapping[str, np.ndarray], path: str | os.PathLike) -> N
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty; fetch it again")
+    with path.open("rb") as file:
+        start = file.read(9)
+    # A safetensors file begins with its header's length and the header, which is a JSON object; one
+    # that is damaged there is still known by its suffix.
+    if start[8:] == b"{" or path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_pickle(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -137,51 +140,49 @@ def _write_safetensors(state: Mapping[str, np.ndarray], path: Path) -> None:
             file.write(np.ascontiguousarray(value).tobytes())
 
 
-def _read_pickle(path: Path) -> dict[str, np.ndarray]:
+def _read_pickle(path: Path) -> Any:
     torch = _torch(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(_harmless())):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds more than weights, or is no PyTorch file, and was not run; "
             "save only the state_dict, if possible as .safetensors"
         ) from error
-    except (
-        Exception
-    ) as error:  # PyTorch raises RuntimeError, EOFError, ValueError and more for damaged files
+    # PyTorch raises RuntimeError, EOFError, ValueError and more for damaged files.
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a whole PyTorch file ({reason}); fetch it again") from error
-    state = _unwrap(loaded, torch.Tensor)
-    if state is None:
-        raise UserError(
-            f"{path}: holds no state_dict; name the file of a trained network's state_dict"
-        )
-    return {key: _array(torch, value) for key, value in state.items()}
 
 
-def _unwrap(loaded: Any, tensor: type) -> dict[str, Any] | None:
-    """Returns the innermost mapping of names to tensors, or None when there is none."""
-    while isinstance(loaded, Mapping):
-        inner = next(
-            (loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None
-        )
-        if inner is None:
-            state = {key: value for key, value in loaded.items() if isinstance(value, tensor)}
-            return state or None
-        loaded = inner
-    return None
+def _harmless() -> Iterator[Any]:
+    """Yields the types that trainers keep beside weights: settings, paths, NumPy's numbers.
+
+    Making one of them runs no code of the file's choice. NumPy's module was renamed in 2.0, so
+    that a file may have either name.
+    """
+    yield from (argparse.Namespace, types.SimpleNamespace)
+    for name in ("PosixPath", "WindowsPath"):
+        for module in ("pathlib", "pathlib._local"):
+            yield (pathlib.PurePath, f"{module}.{name}")
+    yield from (np.ndarray, np.dtype)
+    yield from (type(np.dtype(code)) for code in "?bhilqBHILQefdFDSUMm")
+    with warnings.catch_warnings(), contextlib.suppress(ImportError):
+        warnings.simplefilter("ignore")
+        from numpy._core import multiarray
+
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            yield (multiarray.scalar, f"{module}.scalar")
+            yield (multiarray._reconstruct, f"{module}._reconstruct")
 
 
-def _strip(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    for prefix in _PREFIXES * 2:  # twice: "module._orig_mod." and "_orig_mod.module." both occur
-        if state and all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def _array(torch: Any, tensor: Any) -> np.ndarray:
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
+def _array(value: Any) -> np.ndarray:
+    """Returns a tensor of PyTorch's, or an array, as NumPy's."""
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
         return tensor.float().numpy().astype(jnp.bfloat16)
     return tensor.numpy()
 
@@ -197,7 +198,7 @@ def _torch(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise UserError(
-            f"{path}: {path.suffix} files need PyTorch; pip install torch, or use a .safetensors"
-            " file"
+            f"{path}: files of PyTorch's own format need it; pip install torch, or use a"
+            " .safetensors file"
         ) from error
     return torch

@@ -28,6 +28,17 @@ _PREACTIVATION_TOP = {
 }
 
 
+# transformers' ResNetForImageClassification, in torchvision's order of layers.
+_TRANSFORMERS_TOP = {
+    "embedder.embedder.convolution": "conv1",
+    "embedder.embedder.normalization": "bn1",
+    "classifier.1": "fc",
+}
+_TRANSFORMERS_BLOCK = re.compile(
+    r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(shortcut|layer\.(\d+))\.(convolution|normalization)"
+)
+
+
 class TorchArray(NamedTuple):
     """Where PyTorch keeps one of our leaves: its key, its shape there, and our shape."""
 
@@ -92,3 +103,23 @@ def _in_stage(name: str) -> str:
 
 def _in_block(name: str) -> str:
     return "downsample.conv" if name.startswith("downsample") else name.replace("bn", "norm")
+
+
+def from_transformers(key: str) -> str:
+    """Returns torchvision's name of an array of transformers' ResNetForImageClassification.
+
+    A key of any other naming comes back as it is.
+    """
+    module, _, leaf = key.removeprefix("resnet.").rpartition(".")
+    if module in _TRANSFORMERS_TOP:
+        return f"{_TRANSFORMERS_TOP[module]}.{leaf}"
+    found = _TRANSFORMERS_BLOCK.fullmatch(module)
+    if not found:
+        return key
+    stage, block, where, number, kind = found.groups()
+    is_norm = kind == "normalization"
+    if where == "shortcut":
+        layer = f"downsample.{int(is_norm)}"
+    else:
+        layer = f"{'bn' if is_norm else 'conv'}{int(number) + 1}"
+    return f"layer{int(stage) + 1}.{block}.{layer}.{leaf}"

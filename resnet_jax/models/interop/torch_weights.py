@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.interop.state_dicts import likely_prefix, without_wrappers
 from resnet_jax.models.interop.torch_files import read_weights, write_weights
 from resnet_jax.models.interop.torch_names import (
     Path,
     TorchArray,
     from_torch,
+    from_transformers,
     to_torch,
     torch_array,
 )
@@ -23,27 +25,31 @@ from resnet_jax.models.zoo import create_model
 
 Place = tuple[str, Path]
 _FIRST_KERNELS = ("conv1.weight", "conv1.0.weight", "stem.conv.weight", "stem.conv1.weight")
+_HEADS = ("fc.", "head.fc.")
 _ROWS_SHOWN = 20
 
 
 def load_torch(
     model: ResNet | str,
-    path: str | os.PathLike,
+    source: str | os.PathLike | Mapping[str, Any],
     *,
     num_classes: int | None = None,
     in_channels: int | None = None,
+    prefix: str = "",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Reads a torchvision or timm weight file as variables of a network.
+    """Reads weights of torchvision's, timm's or transformers' as variables of a network.
 
     Args:
       model: the network, or its name for `create_model`.
-      path: .safetensors, or .pth (.pt, .bin) with PyTorch installed; it may be wrapped as trainers
-        wrap it.
-      num_classes: asks for a classifier of this size: the file's where it has that size, else a
-        fresh one; 0 leaves it out. None: the network's own size, which the file must then have.
+      source: a file of safetensors, or with PyTorch installed one that `torch.save` wrote, whatever
+        their suffix and however a trainer wrapped it; or a state dictionary in memory.
+      num_classes: asks for a classifier of this size: the file's where it has that size (with a
+        bias of zero where it has none), else a fresh one; 0 leaves it out. None: the network's own
+        size, which the file must then have.
       in_channels: asks for this many image channels: the first kernel is summed for one channel and
         repeated in turn, with its sum kept, for others, as timm does. None: as the file has.
+      prefix: of the keys to take, for example "module.encoder_q."; others are left out.
       seed: of a fresh classifier.
 
     Returns:
@@ -51,20 +57,21 @@ def load_torch(
 
     Raises:
       UserError: the file is missing, damaged or foreign, or arrays do not fit: then a table of key,
-      expected and
-        found shape follows the message's first line. Nothing is half-loaded.
+        expected and found shape follows the message's first line. Nothing is half-loaded.
     """
     model = _network(model, num_classes)
-    state = read_weights(path)
+    read = read_weights(source, prefix)
+    state = {from_transformers(key): value for key, value in without_wrappers(read).items()}
     first = next((key for key in _FIRST_KERNELS if key in state and state[key].ndim == 4), None)
     if in_channels is None:
         in_channels = state[first].shape[1] if first else 3
     elif first:
-        state[first] = _adapt_channels(state[first], in_channels)
+        state[first] = adapt_channels(state[first], in_channels)
     places = _places(model, in_channels)
     if num_classes is not None:
         state = _resize_head(state, places, seed)
-    _check_fit(path, state, places)
+    where = "the state dictionary given" if isinstance(source, Mapping) else source
+    _check_fit(where, state, places, read)
     return _assemble(state, places, model.param_dtype)
 
 
@@ -127,19 +134,30 @@ def _flatten(variables: Mapping[str, Any]) -> dict[Place, Any]:
     return {(collection, tuple(path)): leaf for (collection, *path), leaf in names}
 
 
-def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Makes the first kernel [F, C, kh, kw] one for other channels, of the same output for equal
-    channels.
+def adapt_channels(kernel: np.ndarray, channels: int, axis: int = 1) -> np.ndarray:
+    """Makes the first kernel one for other channels, of the same output for equal channels.
+
+    Args:
+      kernel: [F, C, kh, kw], or another layout with the channels in `axis`.
+      channels: one: the kernel is summed; others: it is repeated in turn, its sum kept, as in timm.
     """
-    found = kernel.shape[1]
+    found = kernel.shape[axis]
     if channels == found:
         return kernel
     wide = kernel.astype(np.float32)
     if channels == 1:
-        wide = wide.sum(1, keepdims=True)
+        wide = wide.sum(axis, keepdims=True)
     else:
-        wide = np.take(wide, np.arange(channels) % found, axis=1) * (found / channels)
+        wide = np.take(wide, np.arange(channels) % found, axis=axis) * (found / channels)
     return wide.astype(kernel.dtype)
+
+
+def classes_of(state: Mapping[str, np.ndarray]) -> int | None:
+    """Returns how many classes the classifier of a state dictionary has; None without one."""
+    names = [f"{head}weight" for head in _HEADS]
+    state = without_wrappers(state)
+    heads = (value for key, value in state.items() if from_transformers(key) in names)
+    return next((value.shape[0] for value in heads), None)
 
 
 def _resize_head(
@@ -147,20 +165,23 @@ def _resize_head(
 ) -> dict[str, np.ndarray]:
     """Returns the state with a classifier of the network's size: its own, a fresh one, or none."""
     heads = {path[-1]: target for (_, path), target in places.items() if path[0] == "fc"}
-    names = ("fc.weight", "fc.bias", "head.fc.weight", "head.fc.bias")
-    body = {key: value for key, value in state.items() if key not in names}
+    body = {key: value for key, value in state.items() if not key.startswith(_HEADS)}
     if not heads:
         return body
     kernel, bias = heads["kernel"], heads["bias"]
-    if bias.key in state and state[bias.key].shape == bias.shape:
-        return state
+    none = np.zeros(bias.shape, np.float32)
+    if kernel.key in state and _squeeze(state[kernel.key].shape) == _squeeze(kernel.shape):
+        return {bias.key: none, **state}
     bound = 1 / math.sqrt(kernel.shape[1])
     fresh = np.random.default_rng(seed).uniform(-bound, bound, kernel.shape).astype(np.float32)
-    return {**body, kernel.key: fresh, bias.key: np.zeros(bias.shape, np.float32)}
+    return {**body, kernel.key: fresh, bias.key: none}
 
 
 def _check_fit(
-    path: Any, state: Mapping[str, np.ndarray], places: Mapping[Place, TorchArray]
+    where: Any,
+    state: Mapping[str, np.ndarray],
+    places: Mapping[Place, TorchArray],
+    names_in_file: Collection[str],
 ) -> None:
     expected = {target.key: target.shape for target in places.values()}
     rows = []
@@ -172,8 +193,16 @@ def _check_fit(
             rows.append((key, "floating point", str(state[key].dtype)))
     if not rows:
         return
+    if likely_prefix(state, expected):
+        prefix = likely_prefix(names_in_file, expected)
+        others = _grouped((key for key in names_in_file if not key.startswith(prefix)), prefix)
+        beside = f", beside {', '.join(others)}" if others else ""
+        raise UserError(
+            f"{where}: the network's arrays have names that start with {prefix!r}{beside}; give"
+            f" prefix={prefix!r}"
+        )
     hint = ""
-    if {row[0] for row in rows} <= {"fc.weight", "fc.bias", "head.fc.weight", "head.fc.bias"}:
+    if all(row[0].startswith(_HEADS) for row in rows):
         hint = ", or give num_classes= for a classifier of another size"
     shown = [("key", "expected", "found"), *rows[:_ROWS_SHOWN]]
     widths = [max(len(row[column]) for row in shown) for column in range(3)]
@@ -184,8 +213,16 @@ def _check_fit(
     if len(rows) > _ROWS_SHOWN:
         lines.append(f"and {len(rows) - _ROWS_SHOWN} more")
     raise UserError(
-        f"{path}: {len(rows)} of its arrays do not fit the network; name the network it was made"
+        f"{where}: {len(rows)} of its arrays do not fit the network; name the network it was made"
         f" for{hint}:\n" + "\n".join(line.rstrip() for line in lines)
+    )
+
+
+def _grouped(keys: Iterable[str], prefix: str) -> list[str]:
+    """Returns the beginnings of keys, as deep as `prefix` is, each once."""
+    depth = prefix.count(".")
+    return sorted(
+        {".".join(key.split(".")[:depth]) + "." * (key.count(".") >= depth) for key in keys}
     )
 
 

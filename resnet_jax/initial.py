@@ -1,0 +1,174 @@
+"""What a run starts from when it does not start from random numbers."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from resnet_jax import pretrained, run
+from resnet_jax.data.sources.imagenet import readable
+from resnet_jax.description import Description
+from resnet_jax.errors import UserError
+from resnet_jax.models.checks import names_of
+from resnet_jax.models.interop.torch_files import read_weights
+from resnet_jax.models.interop.torch_weights import adapt_channels, classes_of, load_torch
+from resnet_jax.models.resnet import ResNet
+
+# These change how a network trains, or how it computes the same function.
+_ANY_VALUE = {"num_classes", "dtype", "param_dtype", "stochastic_depth", "dropout", "zero_init"}
+_ANY_VALUE |= {"norm_momentum", "norm_group_size", "norm_frozen", "axis_name", "scan_blocks"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """Weights to start from.
+
+    Attributes:
+      source: where they are from.
+      model: the network they are of; None for a file, which does not tell.
+      variables: {"params", "batch_stats"}, of that network, or for a file of the run's own.
+      description: what they are; None for a file.
+      has_head: whether a file's classifier has the run's number of classes.
+      digest: of what was read.
+    """
+
+    source: str
+    model: ResNet | None
+    variables: Mapping[str, Any]
+    description: Description | None
+    has_head: bool
+    digest: str
+
+
+def read_initial(config: ConfigDict, model: ResNet, channels: int) -> Initial:
+    """Reads the weights to start from.
+
+    Args:
+      config: the recipe, in which the weights' digest is filled, and where it leaves them open also
+        the mean and deviation that their images were normalised by.
+      model: its network.
+      channels: of the images.
+
+    Raises:
+      UserError: there is nothing to read, or a file does not fit the network.
+    """
+    initial = _read(config.init.weights, config.init.prefix, model, channels)
+    config.init.digest = initial.digest
+    description = initial.description
+    if config.data.mean is None and description and len(description.mean) == channels:
+        config.data.mean, config.data.std = description.mean, description.std
+    return initial
+
+
+def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
+    if (epath.Path(source) / "checkpoints").is_dir():
+        loaded, variables, description = run.restore(source)
+        variables = jax.device_get(variables)
+        return Initial(source, loaded, variables, description, False, _digest_of(variables))
+    path = Path(source)
+    if path.is_file():
+        variables = load_torch(
+            model, path, num_classes=model.num_classes, in_channels=channels, prefix=prefix
+        )
+        has_head = classes_of(read_weights(path, prefix)) == model.num_classes
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Initial(source, None, variables, None, has_head, digest)
+    if not path.is_dir() and source.count("/") != 1:
+        raise UserError(
+            f"config.init.weights = {source!r}: neither a run, nor a file or directory of weights,"
+            " nor OWNER/NAME of a repository; see resnet_jax.list_pretrained()"
+        )
+    loaded, variables, description = pretrained.load_pretrained(source)
+    return Initial(source, loaded, variables, description, False, description.digest)
+
+
+def begin_from(
+    initial: Initial, fresh: Mapping[str, Any], model: ResNet, head: str, classes: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """Puts weights into a network.
+
+    Args:
+      initial: the weights.
+      fresh: the network's variables of random numbers.
+      model: the network.
+      head: `config.init.head`.
+      classes: the names of the data's classes.
+
+    Returns:
+      The variables, and a line that says what was taken and what is new.
+
+    Raises:
+      UserError: the weights are of another network, or the classifier cannot be kept.
+    """
+    _check_same_network(initial, model)
+    keeps = head != "fresh" and _same_classes(initial, model, classes)
+    if head == "keep" and not keeps:
+        raise UserError(
+            f"config.init.head = 'keep': the classes of {initial.source} are not those of the data;"
+            " set it to 'fresh'"
+        )
+    given = dict(jax.tree.leaves_with_path(initial.variables))
+    new: list[str] = []
+    misfits: list[str] = []
+
+    def choose(path: Any, random: Any) -> Any:
+        names = [key.key for key in path]
+        if names[1] == "fc" and not keeps:
+            new.append(".".join(names[1:]))
+            return random
+        leaf = given.get(path)
+        if leaf is not None and names[1] in ("conv1", "conv1_0") and names[-1] == "kernel":
+            leaf = adapt_channels(np.asarray(leaf), random.shape[2], axis=2)
+        if leaf is None or leaf.shape != random.shape:
+            misfits.append(".".join(names[1:]))
+            return random
+        return np.asarray(leaf, random.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(choose, fresh)
+    if misfits:
+        raise UserError(
+            f"config.init.weights = {initial.source!r}: {len(misfits)} arrays are of another"
+            f" network than model.name's ({', '.join(misfits[:3])} ...); set model.name to theirs"
+        )
+    taken = len(jax.tree.leaves(fresh)) - len(new)
+    line = f"starting from {initial.source} (SHA-256 {initial.digest[:12]}): {taken} arrays taken"
+    return variables, line + (f", new: {', '.join(new)}" if new else ", the classifier too")
+
+
+def _check_same_network(initial: Initial, model: ResNet) -> None:
+    """Checks what the shapes of arrays do not tell, such as the place of a block's stride."""
+    if initial.model is None:
+        return
+    theirs, ours = _function_of(initial.model), _function_of(model)
+    for name, value in theirs.items():
+        if value != ours[name]:
+            raise UserError(
+                f"config.init.weights = {initial.source!r}: its network has {name} = {value!r},"
+                f" this one {ours[name]!r}; set model.name or model.{name} to fit"
+            )
+
+
+def _function_of(model: ResNet) -> dict[str, Any]:
+    function = {name: getattr(model, name) for name in names_of(type(model))}
+    function |= {"stem_width": model.stem_channels, "stem_pool": model.pool_after_stem}
+    return {name: value for name, value in function.items() if name not in _ANY_VALUE}
+
+
+def _same_classes(initial: Initial, model: ResNet, classes: Sequence[str]) -> bool:
+    if initial.description is None:
+        return initial.has_head
+    known = tuple(readable(initial.description.classes))
+    return initial.model.num_classes == model.num_classes and known == tuple(readable(classes))
+
+
+def _digest_of(variables: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,14 @@
+"""The fields of `config.init`: weights of others that a run starts from."""
+
+from resnet_jax.fields import Field
+
+FIELDS = {
+    "weights": Field(None, "a run's directory, a file of weights, or a repository's name", str),
+    "head": Field(
+        "auto",
+        "the classifier: keep it, a fresh one, or auto: kept where the classes are the same",
+        choices=("auto", "keep", "fresh"),
+    ),
+    "prefix": Field("", "of a file's keys to take, as load_torch has it"),
+    "digest": Field(None, "SHA-256 of the weights; filled when the run begins", str),
+}
