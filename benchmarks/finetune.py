@@ -5,8 +5,7 @@
 A network is trained on the 30,000 images of five classes. Given 20 labelled images of each of the
 other five, three ways are compared on these classes' 5,000 test images: the same network from
 random numbers, a linear probe (a new classifier on the frozen network) and fine-tuning (the probe
-first, then all at a tenth of the rate). Each way has the learning rate, of three, that does best on
-5,000 training images with 100 others labelled. `--data` holds the published IDX files.
+first, then all at a tenth of the rate). `--data` holds the published IDX files.
 """
 
 import argparse
@@ -27,8 +26,6 @@ HALVES = {"known": (0, 2, 4, 6, 8), "new": (1, 3, 5, 7, 9)}
 LABELLED = 20  # of each new class
 EPOCHS = {"known": 4, "new": 40}
 WAYS = ("from random numbers", "linear probe", "fine-tuning")
-RATES = (0.02, 0.05, 0.1)
-HELD_OUT = 5000
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -48,41 +45,19 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 def write_half(data: Path, folder: Path, half: str, seed: int | None = None) -> Path:
     """Writes the images of five classes; with a seed, `LABELLED` training images of each."""
-    parts = {}
+    folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "t10k"):
+        images = read_idx(data / f"{split}-images-idx3-ubyte")
         labels = read_idx(data / f"{split}-labels-idx1-ubyte")
         chosen = np.flatnonzero(np.isin(labels, HALVES[half]))
         if seed is not None and split == "train":
-            chosen = draw_labelled(labels, chosen, half, seed)
-        parts[split] = (split, chosen)
-    return write_parts(data, folder, half, parts)
-
-
-def write_held_out(data: Path, folder: Path, half: str) -> Path:
-    """Writes labelled images of no seed of `SEEDS`, and other training images to score."""
-    labels = read_idx(data / "train-labels-idx1-ubyte")
-    every = np.flatnonzero(np.isin(labels, HALVES[half]))
-    labelled = draw_labelled(labels, every, half, seed=len(SEEDS))
-    others = np.random.default_rng(len(SEEDS)).permutation(np.setdiff1d(every, labelled))
-    parts = {"train": ("train", labelled), "t10k": ("train", others[:HELD_OUT])}
-    return write_parts(data, folder, half, parts)
-
-
-def draw_labelled(labels: np.ndarray, among: np.ndarray, half: str, seed: int) -> np.ndarray:
-    order = np.random.default_rng(seed).permutation(among)
-    return np.concatenate([order[labels[order] == label][:LABELLED] for label in HALVES[half]])
-
-
-def write_parts(
-    data: Path, folder: Path, half: str, parts: dict[str, tuple[str, np.ndarray]]
-) -> Path:
-    """Writes, for each split, the images of a published split at the places given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, (source, places) in parts.items():
-        images = read_idx(data / f"{source}-images-idx3-ubyte")[places]
-        labels = read_idx(data / f"{source}-labels-idx1-ubyte")[places]
-        write_idx(folder / f"{split}-images-idx3-ubyte", images)
-        write_idx(folder / f"{split}-labels-idx1-ubyte", np.searchsorted(HALVES[half], labels))
+            order = np.random.default_rng(seed).permutation(chosen)
+            chosen = np.concatenate(
+                [order[labels[order] == label][:LABELLED] for label in HALVES[half]]
+            )
+        write_idx(folder / f"{split}-images-idx3-ubyte", images[chosen])
+        renamed = np.searchsorted(HALVES[half], labels[chosen])
+        write_idx(folder / f"{split}-labels-idx1-ubyte", renamed)
     return folder
 
 
@@ -100,10 +75,10 @@ def base_recipe(data: Path, epochs: float, batch_size: int, seed: int):
     return config
 
 
-def recipe_of(way: str, rate: float, data: Path, parent: Path, seed: int):
+def recipe_of(way: str, data: Path, parent: Path, seed: int):
     """Returns the recipe of a way to learn the new classes."""
     config = base_recipe(data, EPOCHS["new"], 20, seed)
-    config.schedule.base_lr = rate
+    config.schedule.base_lr = 0.02
     if way == "from random numbers":
         return config
     config.init.weights, config.init.head = str(parent), "fresh"
@@ -122,41 +97,25 @@ def run(config, workdir: Path) -> float:
     return [line["top1"] for line in lines if line["split"] == "test"][-1]
 
 
-def choose_rates(data: Path, work: Path, parent: Path) -> dict[str, float]:
-    """Returns the best learning rate of each way, by images that no comparison scores."""
-    held_out = write_held_out(data, work / "held_out", "new")
-    scores = {
-        (way, rate): run(
-            recipe_of(way, rate, held_out, parent, len(SEEDS)),
-            work / f"choose_{way.replace(' ', '_')}_{rate}",
-        )
-        for way in WAYS
-        for rate in RATES
-    }
-    return {way: max(RATES, key=lambda rate: scores[way, rate]) for way in WAYS}
-
-
-def measure(data: Path, work: Path, rates: dict[str, float]) -> Iterator[tuple[int, str, float]]:
-    """Yields (seed, what, top-1); fills `rates`."""
+def measure(data: Path, work: Path) -> Iterator[tuple[int, str, float]]:
+    """Yields (seed, what, top-1)."""
     known = write_half(data, work / "known", "known")
     for seed in SEEDS:
         parent = work / f"parent{seed}"
         yield seed, "known", run(base_recipe(known, EPOCHS["known"], 128, seed), parent)
-        rates.update(rates or choose_rates(data, work, parent))
         new = write_half(data, work / f"new{seed}", "new", seed)
         for way in WAYS:
-            config = recipe_of(way, rates[way], new, parent, seed)
-            yield seed, way, run(config, work / f"{way.replace(' ', '_')}_{rates[way]}_{seed}")
+            config = recipe_of(way, new, parent, seed)
+            yield seed, way, run(config, work / f"{way.replace(' ', '_')}{seed}")
 
 
-def page(scores: list[tuple[int, str, float]], rates: dict[str, float]) -> str:
+def page(scores: list[tuple[int, str, float]]) -> str:
     """Returns results/finetune.md."""
     top1 = {(what, seed): score for seed, what, score in scores}
     rows = []
     for what in ("known", *WAYS):
         values = [top1[what, seed] for seed in SEEDS]
         name = "the first five classes, all images" if what == "known" else what
-        name += f", rate {rates[what]:g}" if what in rates else ""
         cells = " | ".join(f"{value:.4f}" for value in values)
         rows.append(f"| {name} | {cells} | {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} |")
     return "\n".join(
@@ -175,9 +134,7 @@ def page(scores: list[tuple[int, str, float]], rates: dict[str, float]) -> str:
             *rows,
             "",
             "The linear probe trains a new classifier on the frozen network; fine-tuning begins as the probe "
-            "does, for a quarter of the epochs, and goes on with the whole network at a tenth of the rate. Each "
-            f"way's rate is the best of {', '.join(map(str, RATES))} on {HELD_OUT:,} training images of the new "
-            "classes, with 100 others labelled.",
+            "does, for a quarter of the epochs, and goes on with the whole network at a tenth of the rate.",
             "",
         ]
     )
@@ -189,9 +146,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where the runs are kept")
     parser.add_argument("--output", type=Path, default=Path("results"))
     options = parser.parse_args()
-    rates: dict[str, float] = {}
-    scores = list(measure(options.data, options.work, rates))
-    options.output.joinpath("finetune.md").write_text(page(scores, rates))
+    scores = list(measure(options.data, options.work))
+    options.output.joinpath("finetune.md").write_text(page(scores))
 
 
 if __name__ == "__main__":

@@ -53,8 +53,6 @@ def test_a_linear_probe_keeps_every_frozen_array_bit_for_bit(parent, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["init"]["weights"] == str(parent)
     assert len(config["init"]["digest"]) == 64
-    # The head alone learns what the body saw already.
-    assert log(tmp_path)[-1]["top1"] > 0.5
 
 
 def test_the_same_classes_keep_the_classifier(parent, tmp_path):
