@@ -82,7 +82,7 @@ def winograd(images, kernel, geometry):
     (top, _), (left, _) = geometry.padding
     height, width = geometry.image_size
     bottom, right = 2 * high + 2 - top - height, 2 * wide + 2 - left - width
-    # Without the barriers XLA:CPU computes the layers before and after anew for each of the
+    # Without the barriers XLA:CPU computes the layers before and after again for each of the
     # products.
     padded = lax.optimization_barrier(_padded(images, ((top, bottom), (left, right))))
     pixels = _taps(padded, (4, 4), (2, 2), (high, wide))
