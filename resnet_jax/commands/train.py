@@ -140,8 +140,11 @@ def train(
         for row in introduction.rows(experiment, workdir):
             display.row(*row)
         changes += _check_data(workdir, experiment, notes, accepted)
-        for line in [*changes, *introduction.warnings(experiment), *_resumption(experiment, notes)]:
+        for line in [*changes, *introduction.warnings(experiment)]:
             display.say(line)
+        if notes:
+            epoch = experiment.plan.epoch(notes.step)
+            display.say(f"going on from step {notes.step} (epoch {epoch:g})")
         state = _begin(workdir, experiment, checkpoints, notes, changes, display)
         with goodput.spent("compiling"):
             programs = _compile(experiment, state, signals, display, notes.step if notes else 0)
@@ -297,12 +300,6 @@ def _make_reporter(
         lambda batches, images, seconds: data.diagnosis(batches, source, images, seconds),
         Outlook(experiment.plan.steps_per_epoch, introduction.advice(experiment)),
     )
-
-
-def _resumption(experiment: Experiment, notes: Notes | None) -> list[str]:
-    if notes is None:
-        return []
-    return [f"going on from step {notes.step} (epoch {experiment.plan.epoch(notes.step):g})"]
 
 
 def _say_best(checkpoints: Checkpoints) -> str:

@@ -171,9 +171,7 @@ class ResidualBlock(BlockFields):
 
     @staticmethod
     def check_widths(fields: BlockFields, features: int, room: str) -> None:
-        """Raises `UserError` where such blocks, of fields of a block or a network, cannot have
-        `features`; `room` is as for `checks.settle`.
-        """
+        """Raises `UserError` where such blocks cannot have `features`; `room`: see `settle`."""
 
     @property
     def out_features(self) -> int:
