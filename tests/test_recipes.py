@@ -53,7 +53,9 @@ def test_a_recipe_takes_a_step_and_is_evaluated(path, tmp_path):
     config = load(path).get_config()
     fabricated(config, tmp_path / "data")
     # Stages of one block keep every field of the recipe in play and compile in seconds.
-    config.batch_size, config.num_epochs, config.data.train_split = 8, 1, "train[:8]"
+    config.batch_size, config.num_epochs = 8, 1
+    if config.data.name != "folder":  # a part of which would lack whole classes
+        config.data.train_split = "train[:8]"
     if config.data.image_size:
         config.data.image_size = 64
     config.model.stage_sizes = (1,) * len(recipe.build_model(config).stage_sizes)

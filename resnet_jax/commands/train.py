@@ -321,12 +321,8 @@ def main(arguments: Arguments) -> None:
         if getattr(arguments, flag):
             raise UserError(f"--{flag} is for one run: leave it out, or leave out --sweep")
     # A directory of its own: a run's holds that run alone.
-    sweep(
-        config,
-        arguments.sweep,
-        arguments.workdir or f"{arguments.workdir_of_recipe()}_sweep",
-        train,
-    )
+    workdir = arguments.workdir or f"{arguments.workdir_of_recipe()}_sweep"
+    sweep(config, arguments.sweep, workdir, train)
 
 
 VERB = Verb("trains a recipe, or goes on with its run", main, define_flags, takes_recipe=True)

@@ -16,15 +16,14 @@ from resnet_jax.models.checks import (
     field,
     settle,
 )
+from resnet_jax.models.gates import EfficientChannelAttention, SqueezeExcite
 from resnet_jax.models.layers import (
     ANTI_ALIAS,
     NORMS,
     Conv,
-    EfficientChannelAttention,
     Initializer,
     ModuleFactory,
     Norm,
-    SqueezeExcite,
     average_ahead,
     average_pool,
     drop_branch,
@@ -157,7 +156,7 @@ class ResidualBlock(BlockFields):
         None, "of the 3x3 that has the stride; None: as dilation", at_least=1
     )
     se: ModuleFactory = field(
-        SqueezeExcite, "factory called as `layers.SqueezeExcite`", recipe=False
+        SqueezeExcite, "factory called as `gates.SqueezeExcite`", recipe=False
     )
 
     expansion = 1  # channels of the output, in `features`
@@ -286,8 +285,7 @@ class BottleneckBlock(ResidualBlock):
         if features * per_group // 64 < 1:
             raise UserError(
                 f"{room}.width_per_group = {per_group}: leaves no channel a group where features ="
-                f" {features} (features * width_per_group / 64); choose at least"
-                f" {-(-64 // features)}"
+                f" {features} (times it / 64); choose at least {-(-64 // features)}"
             )
         if groups > 1 and features * per_group % 64:
             raise UserError(
@@ -311,9 +309,7 @@ BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
 
 
 def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = False) -> jax.Array:
-    """Option A of He et al. 2015.
-
-    [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), features].
+    """Option A of He et al. 2015: -> [N, ceil(H / stride), ceil(W / stride), features].
 
     Args:
       x: the block's input.

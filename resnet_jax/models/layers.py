@@ -1,7 +1,6 @@
 """The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -223,48 +222,6 @@ NORMS: Mapping[str, Norm] = {
     ),
     "group": Norm(GroupNorm, {"norm_channel_groups": "groups", "norm_epsilon": "epsilon"}),
 }
-
-
-class SqueezeExcite(nn.Module):
-    """Channel gates (Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3).
-
-    [N, H, W, C] -> the same: x * sigmoid(fc2(relu(fc1(mean over H and W)))). The bottleneck has
-    `ratio` * C channels, rounded to the nearest multiple of 8 and at least 8, as timm rounds.
-    """
-
-    ratio: float = 1 / 16
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1]
-        squeezed = max(8, int(channels * self.ratio + 4) // 8 * 8)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        y = global_mean(x).astype(self.dtype)
-        y = nn.relu(nn.Dense(squeezed, kernel_init=he_fan_out, name="fc1", **dtypes)(y))
-        y = nn.Dense(channels, kernel_init=he_fan_out, name="fc2", **dtypes)(y)
-        return x * nn.sigmoid(y)[:, None, None]
-
-
-class EfficientChannelAttention(nn.Module):
-    """Channel gates of neighbouring channels (Wang et al. 2020, "ECA-Net", section 3.3).
-
-    [N, H, W, C] -> the same: x * sigmoid(a 1-D convolution over the channels of the mean over H and
-    W), whose kernel is as long as (log2 C + 1) / 2, rounded down, then up to an odd number, and at
-    least 3.
-    """
-
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        size = max(3, int((math.log2(x.shape[-1]) + 1) / 2) // 2 * 2 + 1)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = nn.Conv(1, (size,), use_bias=False, name="conv", **dtypes)
-        y = conv(global_mean(x).astype(self.dtype)[..., None])
-        return x * nn.sigmoid(y[..., 0])[:, None, None]
 
 
 def global_mean(x: jax.Array) -> jax.Array:

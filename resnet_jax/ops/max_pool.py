@@ -7,12 +7,15 @@ from jax import lax
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Pools 3x3 windows two apart, padded by one pixel: [N, H, W, C] -> [N, ceil(H / 2), ceil(W /
-    2), C].
+    """Pools 3x3 windows two apart, padded by one pixel.
 
-    The gradient goes to the first pixel, by rows then columns, that holds a window's maximum, as in
-    XLA's own pooling and PyTorch's. Differentiable to any order, in forward and reverse mode.
+    [N, H, W, C] -> [N, ceil(H / 2), ceil(W / 2), C]. The gradient goes to the first pixel, by rows
+    then columns, that holds a window's maximum, as in XLA's own pooling and PyTorch's.
+    Differentiable to any order, in forward and reverse mode.
     """
+    if not all(isinstance(size, int) for size in x.shape[1:3]):
+        # `jax.export` leaves them open, and cannot see that both forms give maps of one size.
+        return _nine_slices(x)
     return lax.platform_dependent(x, tpu=_reduce_window, default=_nine_slices)
 
 
@@ -34,9 +37,7 @@ def _nine_slices_jvp(primals, tangents):
 
 
 def _maximum_and_tap(x):
-    """Each window's maximum, and which of its nine pixels has it first (int8): both [N, h, w,
-    C].
-    """
+    """Each window's maximum, and which of its 9 pixels has it first (int8): both [N, h, w, C]."""
     lowest = np.array(-np.inf, x.dtype)
     height, width = ((size + 1) // 2 * 2 for size in x.shape[1:3])
     padded = lax.pad(

@@ -204,5 +204,8 @@ def test_every_filter_is_pillow_s(interpolation, height, width, size):
     expected = Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()])
     found = resize.resized(pixels, (0, 0, height, width), size, interpolation)
     difference = np.abs(found.astype(int) - np.asarray(expected, int))
-    assert difference.mean() <= 1
-    assert difference.max() <= 2
+    assert difference.mean() <= 0.5
+    # Between its two passes Pillow cuts off at 0 and 255 what a filter with negative lobes
+    # overshoots; such pixels are few.
+    assert difference.max() <= (2 if interpolation == "bilinear" else 16)
+    assert (difference > 2).mean() < 0.01

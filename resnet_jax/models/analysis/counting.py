@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from resnet_jax.models.blocks import ResidualBlock
+from resnet_jax.models.gates import EfficientChannelAttention, SqueezeExcite
 from resnet_jax.models.layers import (
     BatchNorm,
     Conv,
-    EfficientChannelAttention,
     GroupNorm,
-    SqueezeExcite,
 )
 from resnet_jax.models.resnet import ResNet
 
