@@ -1,7 +1,6 @@
 """The same recipe for several values of a field, one run after another, and a table at the end."""
 
 import itertools
-import statistics
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.files import write_atomically
 from resnet_jax.run_files import CONFIG, STARTS
 from resnet_jax.training.loop import NotFinite
+from resnet_jax.training.reporting.curves import mean_and_deviation
 from resnet_jax.training.reporting.display import Display
 
 Assignment = tuple[tuple[str, Any], ...]
@@ -177,15 +177,11 @@ def table(results: Mapping[Assignment, Mapping[str, float] | str]) -> list[str]:
     for kind, members in kinds.items():
         if len(members) > 1:
             summaries = [
-                _mean_and_deviation([member[name] for member in members])
+                mean_and_deviation([member[name] for member in members])
                 for name in ("top1", "loss")
             ]
             rows.append((f"**{_name(kind) if kind else 'all'}**, {len(members)} runs", *summaries))
     return ["| run | top1 | loss |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
 def _name(assignment: Assignment) -> str:

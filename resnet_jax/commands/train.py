@@ -140,11 +140,6 @@ def train(
         for row in introduction.rows(experiment, workdir):
             display.row(*row)
         changes += _check_data(workdir, experiment, notes, accepted)
-        for line in [*changes, *introduction.warnings(experiment)]:
-            display.say(line)
-        if notes:
-            epoch = experiment.plan.epoch(notes.step)
-            display.say(f"going on from step {notes.step} (epoch {epoch:g})")
         state = _begin(workdir, experiment, checkpoints, notes, changes, display)
         with goodput.spent("compiling"):
             programs = _compile(experiment, state, signals, display, notes.step if notes else 0)
@@ -184,7 +179,12 @@ def _begin(
     changes: list[str],
     display: Display,
 ) -> TrainState:
-    """Writes down what the run is, and returns its state: the checkpoint's, else a fresh one."""
+    """Says and keeps what the run is; returns its state: the checkpoint's, else a fresh one."""
+    for line in [*changes, *introduction.warnings(experiment)]:
+        display.say(line)
+    if notes:
+        epoch = experiment.plan.epoch(notes.step)
+        display.say(f"going on from step {notes.step} (epoch {epoch:g})")
     if is_lead():
         sources = experiment.train_loader.source, experiment.eval_loader.source
         run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
