@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.commands.train import train
 
 SEEDS = (0, 1, 2)
@@ -62,7 +62,7 @@ def write_half(data: Path, folder: Path, half: str, seed: int | None = None) -> 
 
 
 def base_recipe(data: Path, epochs: float, batch_size: int, seed: int):
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.seed, config.num_epochs, config.batch_size = seed, epochs, batch_size
     config.eval_batch_size, config.eval_every_epochs = 500, epochs
     config.model.name, config.model.stem, config.model.stem_pool = "resnet18", "small", "max"
@@ -91,7 +91,7 @@ def recipe_of(way: str, data: Path, parent: Path, seed: int):
 
 def run(config, workdir: Path) -> float:
     """Trains, unless that is done, and returns the last top-1."""
-    recipe.validate(config)
+    config_lib.validate(config)
     train(config, str(workdir))
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [line["top1"] for line in lines if line["split"] == "test"][-1]

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 import resnet_jax
 from resnet_jax import commands, recipes
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed import abort, launch
 from resnet_jax.distributed.signals import Interrupted
@@ -85,8 +85,8 @@ def parse(argv: list[str]) -> tuple[Verb, Arguments]:
         raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")
     if config is not None:
         for name in emptied:
-            recipe.set_field(config, name.removeprefix(f"{_CONFIG}."), None)
-        recipe.validate(config)
+            config_lib.set_field(config, name.removeprefix(f"{_CONFIG}."), None)
+        config_lib.validate(config)
         _check_effects(config, last)
     taken = {name: values[name].value for name in values if name.partition(".")[0] != _CONFIG}
     return verb, Arguments(**taken, config=config, recipe_file=recipe_file)
@@ -102,8 +102,8 @@ def help_text() -> str:
         lines += ["", f"--mode={name}: {verb.help}", *_describe(commands.flags_of(verb))]
         lines += ["  --config=FILE: the recipe"] * verb.takes_recipe
     lines += ["", "The fields of a recipe:"]
-    for name, value in recipe.flatten(recipe.defaults()):
-        lines += [f"  --config.{name}={value}", f"      {recipe.field_of(name).help}"]
+    for name, value in config_lib.flatten(config_lib.defaults()):
+        lines += [f"  --config.{name}={value}", f"      {config_lib.field_of(name).help}"]
     return "\n".join(lines)
 
 
@@ -147,7 +147,7 @@ def _check_flag(name: str, values: flags.FlagValues, mode: str) -> None:
     section, _, field = name.partition(".")
     if section == _CONFIG and _CONFIG in values:
         if field:
-            recipe.field_of(field)
+            config_lib.field_of(field)
         return
     if name in values or name.removeprefix("no") in values:
         return
@@ -178,7 +178,7 @@ def _without_emptied(argv: list[str], emptied: set[str]) -> list[str]:
 
 def _check_effects(config: ConfigDict, given: Iterable[str]) -> None:
     """Raises `UserError` for a field that was typed and does nothing."""
-    idle = recipe.without_effect(config)
+    idle = config_lib.without_effect(config)
     for flag in given:
         if why := idle.get(flag.removeprefix(f"{_CONFIG}.")):
             raise UserError(f"--{flag} has no effect: {why}")
@@ -186,7 +186,7 @@ def _check_effects(config: ConfigDict, given: Iterable[str]) -> None:
 
 def _may_be_empty(name: str) -> bool:
     section, _, field = name.partition(".")
-    return section == _CONFIG and bool(field) and recipe.field_of(field).fault(None) is None
+    return section == _CONFIG and bool(field) and config_lib.field_of(field).fault(None) is None
 
 
 def _find_recipe_in(argv: list[str]) -> tuple[list[str], Path | None]:

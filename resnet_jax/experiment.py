@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import data
 from resnet_jax.distributed.consensus import differing
 from resnet_jax.distributed.mesh import (
@@ -69,7 +69,7 @@ class Experiment:
             divide over the devices, or the run has no whole step.
         """
         experiment = cls(config, say)
-        recipe.check_batch(config, experiment.mesh.size)
+        config_lib.check_batch(config, experiment.mesh.size)
         experiment.check_processes(experiment.train_loader, experiment.eval_loader)
         experiment.resolve()
         if experiment.plan.total_steps < 1:
@@ -96,7 +96,7 @@ class Experiment:
 
     @functools.cached_property
     def model(self) -> nn.Module:
-        return recipe.build_model(self.config)
+        return config_lib.build_model(self.config)
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -249,7 +249,7 @@ class Experiment:
         Raises:
           UserError: the network has fewer classes than the data.
         """
-        config = recipe.from_json(recipe.to_json(self.config))
+        config = config_lib.from_json(config_lib.to_json(self.config))
         if config.precision == "auto":
             config.precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
         source = self.train_loader.source
@@ -262,7 +262,7 @@ class Experiment:
                 f"{classes} classes; leave it None"
             )
         if config.init.weights is not None and config.init.digest is None:
-            model, channels = recipe.build_model(config), self.train_loader.image_shape[2]
+            model, channels = config_lib.build_model(config), self.train_loader.image_shape[2]
             self._initial = read_initial(config, model, channels)
         height, width = self.train_loader.image_shape[:2]
         if height == width:  # others have a size of their own, which the field cannot say
@@ -279,7 +279,7 @@ class Experiment:
           UserError: one has another than process 0; in every process.
         """
         sources = [loader.source for loader in loaders]
-        flat = recipe.flatten(self.config)
+        flat = config_lib.flatten(self.config)
         fields = {name: value for name, value in flat if name not in OWN_TO_A_PROCESS}
         described = [(source.split, data.fingerprint(source)["digest"]) for source in sources]
         if others := differing(repr((fields, described))):
@@ -307,7 +307,7 @@ class Experiment:
 
     @property
     def _param_dtype(self) -> str:
-        return recipe.PRECISIONS[self.config.precision][1]
+        return config_lib.PRECISIONS[self.config.precision][1]
 
     def _jit_once(self, function: Callable, **options: Any) -> Any:
         """Compiles a program that runs once and whose results are the same on every device."""

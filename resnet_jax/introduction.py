@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import data
 from resnet_jax.experiment import Experiment
 from resnet_jax.models import zoo
@@ -65,7 +65,7 @@ def _course(settings: Mapping) -> str:
 def warnings(experiment: Experiment) -> list[str]:
     """Returns a line for everything in the recipe that is allowed and seldom meant."""
     trained, scored = experiment.train_loader.source, experiment.eval_loader.source
-    lines = recipe.warnings(experiment.config)
+    lines = config_lib.warnings(experiment.config)
     lines += schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
     if shared := data.count_shared(trained, scored):
         lines.append(

@@ -11,7 +11,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.description import Description
 from resnet_jax.distributed.consensus import differing, lead_says
 from resnet_jax.distributed.lock import Lock, read_token
@@ -144,7 +144,7 @@ def merge_with_saved(
     if not open_checkpoints(workdir, config).steps():
         return config, []
     old = read_config(workdir)
-    others = recipe.differences(old, config)
+    others = config_lib.differences(old, config)
     clauses = [clause for name, clause in others if name not in accepted]
     if clauses:
         raise UserError(
@@ -152,10 +152,10 @@ def merge_with_saved(
             "use another --workdir, the run's own values, or go on with other ones by "
             f"--accept_recipe_change={','.join(name for name, _ in others)}"
         )
-    merged = recipe.from_json(recipe.to_json(old))
-    for dotted, value in recipe.flatten(config):
-        if not recipe.is_open(dotted, value):
-            recipe.set_field(merged, dotted, value)
+    merged = config_lib.from_json(config_lib.to_json(old))
+    for dotted, value in config_lib.flatten(config):
+        if not config_lib.is_open(dotted, value):
+            config_lib.set_field(merged, dotted, value)
     lines = [f"going on with another recipe: {clause}" for _, clause in others]
     if config.num_epochs > old.num_epochs:
         lines.append(
@@ -251,7 +251,7 @@ def restore(
     variables = checkpoints.restore_variables(step, sharding)
     checkpoints.close()
     return (
-        recipe.build_model(config),
+        config_lib.build_model(config),
         variables,
         Description(
             config,

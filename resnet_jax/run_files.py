@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import data
 from resnet_jax.environment import describe_start
 from resnet_jax.errors import UserError
@@ -38,8 +38,8 @@ def read_config(workdir: epath.PathLike) -> ConfigDict:
             f"--workdir={workdir} holds no run (no {CONFIG}): train one, or name another directory"
         )
     try:
-        config = recipe.from_json(text)
-        recipe.check_fields(config)
+        config = config_lib.from_json(text)
+        config_lib.check_fields(config)
     except (ValueError, TypeError, AttributeError, RecursionError, UserError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): restore it from a copy, or use another --workdir"
@@ -157,7 +157,7 @@ def describe(
         for name, text in (
             (STARTS, json.dumps([*(starts or []), start], indent=2) + "\n"),
             (DATA, json.dumps(prints) + "\n"),
-            (CONFIG, recipe.to_json(config)),
+            (CONFIG, config_lib.to_json(config)),
             (CLASSES, "".join(f"{name}\n" for name in training.classes)),
         ):
             write_atomically(workdir / name, text)

@@ -9,7 +9,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import run
 from resnet_jax.distributed.mesh import is_lead
 from resnet_jax.distributed.runtime import prepare_runtime
@@ -80,10 +80,10 @@ def sweep(
 
 def _check_effects(assignments: Sequence[Assignment], configs: Sequence[ConfigDict]) -> None:
     """Raises `UserError` for an axis that has no effect in any of the runs."""
-    idle = set.intersection(*(set(recipe.without_effect(variant)) for variant in configs))
+    idle = set.intersection(*(set(config_lib.without_effect(variant)) for variant in configs))
     for name, _ in assignments[0]:
         if name in idle:
-            why = recipe.without_effect(configs[0])[name]
+            why = config_lib.without_effect(configs[0])[name]
             raise UserError(f"--sweep={name} has no effect: {why}")
 
 
@@ -127,7 +127,7 @@ def parse_axis(axis: str) -> list[tuple[str, Any]]:
         raise UserError(
             f"--sweep={axis}: write it as field=value,value, for example --sweep=seed=0,1,2"
         )
-    kind = recipe.field_of(dotted).kind
+    kind = config_lib.field_of(dotted).kind
     if kind not in (bool, int, float, str):
         raise UserError(
             f"--sweep={axis}: config.{dotted} holds several numbers; sweep over a field that"
@@ -142,10 +142,10 @@ def parse_axis(axis: str) -> list[tuple[str, Any]]:
 
 def assigned(config: ConfigDict, assignment: Assignment) -> ConfigDict:
     """Returns a validated copy of a recipe with some fields set."""
-    variant = recipe.from_json(recipe.to_json(config))
+    variant = config_lib.from_json(config_lib.to_json(config))
     for dotted, value in assignment:
-        recipe.set_field(variant, dotted, value)
-    recipe.validate(variant)
+        config_lib.set_field(variant, dotted, value)
+    config_lib.validate(variant)
     return variant
 
 

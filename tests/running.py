@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.training.reporting.logbook import TIMES
 
 ROOT = Path(__file__).parents[1]
@@ -55,12 +55,12 @@ def log(workdir):
 
 def tiny_recipe(**changes):
     """Returns a recipe of two epochs of the digits on a net of one block; `a__b` sets field a.b."""
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.data.name = "digits"
     config.batch_size, config.num_epochs = 64, 2
     config.model.name, config.model.stem = "resnet18", "small"
     config.model.width, config.model.stage_sizes = 4, (1,)
     for name, value in changes.items():
-        recipe.set_field(config, name.replace("__", "."), value)
-    recipe.validate(config)
+        config_lib.set_field(config, name.replace("__", "."), value)
+    config_lib.validate(config)
     return config

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.errors import UserError
 
 CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.py"))
@@ -17,24 +17,24 @@ def test_every_recipe_is_valid_and_states_its_command(path, tmp_path):
     spec.loader.exec_module(module)
     config = module.get_config()
     config.data.dir = str(tmp_path)  # where recipes for files on disk ask for a directory
-    recipe.validate(config)
+    config_lib.validate(config)
     assert f"python launch.py --config=configs/{path.name}" in module.__doc__
     assert "Expected:" in module.__doc__
     assert "Cost:" in module.__doc__
 
 
 def test_the_form_on_disk_gives_back_the_same_recipe():
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.schedule.boundaries = (1.0, 2.5)
     config.data.dir = "somewhere"
     config.model.num_classes = 7
-    again = recipe.from_json(recipe.to_json(config))
+    again = config_lib.from_json(config_lib.to_json(config))
     assert again.to_dict() == config.to_dict()
     assert isinstance(again.schedule.boundaries, tuple)
 
 
 def test_a_recipe_cannot_invent_a_field():
-    config = recipe.defaults()
+    config = config_lib.defaults()
     with pytest.raises((AttributeError, KeyError)):
         config.optimizer.momentun = 0.5
 
@@ -63,27 +63,27 @@ def test_a_recipe_cannot_invent_a_field():
     ],
 )
 def test_a_bad_value_stops_with_one_line(dotted, value, words):
-    config = recipe.defaults()
-    recipe.set_field(config, dotted, value)
+    config = config_lib.defaults()
+    config_lib.set_field(config, dotted, value)
     with pytest.raises(UserError) as error:
-        recipe.validate(config)
+        config_lib.validate(config)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_run_goes_on_only_with_its_own_recipe():
-    old, new = recipe.defaults(), recipe.defaults()
+    old, new = config_lib.defaults(), config_lib.defaults()
     old.precision, old.model.num_classes = "float32", 10
-    assert recipe.differences(old, new) == []
+    assert config_lib.differences(old, new) == []
     new.num_epochs, new.data.dir, new.checkpoint.keep, new.log_every_steps = (
         120.0,
         "elsewhere",
         5,
         7,
     )
-    assert recipe.differences(old, new) == []
+    assert config_lib.differences(old, new) == []
     new.num_epochs, new.seed, new.schedule.base_lr = 60.0, 1, 0.2
-    assert sorted(recipe.differences(old, new)) == [
+    assert sorted(config_lib.differences(old, new)) == [
         ("num_epochs", "config.num_epochs is 60.0, the run has 90.0"),
         ("schedule.base_lr", "config.schedule.base_lr is 0.2, the run has 0.1"),
         ("seed", "config.seed is 1, the run has 0"),
@@ -91,26 +91,26 @@ def test_a_run_goes_on_only_with_its_own_recipe():
 
 
 def test_accumulation_may_change_and_a_rate_that_stands_as_it_is_is_no_open_field():
-    old, new = recipe.defaults(), recipe.defaults()
+    old, new = config_lib.defaults(), config_lib.defaults()
     new.accumulate_steps, new.schedule.base_batch_size = 4, None
-    assert dict(recipe.differences(old, new)) == {
+    assert dict(config_lib.differences(old, new)) == {
         "schedule.base_batch_size": "config.schedule.base_batch_size is None, the run has 0"
     }
 
 
 def test_the_network_follows_the_precision():
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.precision = "bfloat16"
-    model = recipe.build_model(config)
+    model = config_lib.build_model(config)
     assert (str(model.dtype), str(model.param_dtype)) == ("bfloat16", "float32")
 
 
 def test_a_recipe_that_lacks_fields_is_told_where_to_start():
-    config = recipe.defaults()
+    config = config_lib.defaults()
     with config.unlocked():
         del config.data.flip
     with pytest.raises(UserError, match=r"config.data.flip is missing: a recipe starts from"):
-        recipe.validate(config)
+        config_lib.validate(config)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_a_recipe_that_lacks_fields_is_told_where_to_start():
     ],
 )
 def test_a_number_may_be_computed_in_any_form(dotted, computed, value):
-    config = recipe.defaults()
-    recipe.set_field(config, dotted, computed)
-    kept = dict(recipe.flatten(recipe.from_json(recipe.to_json(config))))[dotted]
+    config = config_lib.defaults()
+    config_lib.set_field(config, dotted, computed)
+    kept = dict(config_lib.flatten(config_lib.from_json(config_lib.to_json(config))))[dotted]
     section, _, name = dotted.rpartition(".")
     there = getattr(getattr(config, section) if section else config, name)
     assert there == value
@@ -154,7 +154,7 @@ def test_a_number_may_be_computed_in_any_form(dotted, computed, value):
     ],
 )
 def test_a_value_of_another_type_is_named_with_its_field_where_it_is_set(dotted, value):
-    config = recipe.defaults()
+    config = config_lib.defaults()
     section, _, name = dotted.rpartition(".")
     with pytest.raises((UserError, TypeError)) as error:
         setattr(config[section] if section else config, name, value)
@@ -163,7 +163,7 @@ def test_a_value_of_another_type_is_named_with_its_field_where_it_is_set(dotted,
 
 
 def test_a_field_keeps_its_type_while_it_is_none():
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.schedule.base_batch_size = None
     config.num_epochs = np.float64(3)
     assert config.schedule.get_type("base_batch_size") is int
@@ -174,4 +174,4 @@ def test_a_field_keeps_its_type_while_it_is_none():
 @pytest.mark.parametrize("dotted", ["lr", "optimizer.lr", "optimizer.learning_rate"])
 def test_other_names_of_the_rate_suggest_ours(dotted):
     with pytest.raises(UserError, match=r"did you mean 'schedule\.base_lr'\?"):
-        recipe.field_of(dotted)
+        config_lib.field_of(dotted)

@@ -16,7 +16,7 @@ import pytest
 from running import launch
 
 import resnet_jax
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 
 KEPT = Path(__file__).parent / "workdir"
 
@@ -33,9 +33,9 @@ def expected():
 
 def overrides(workdir):
     """Returns the flags that make the quickstart the recipe of the run."""
-    kept = recipe.from_json((workdir / "config.json").read_text())
-    names = {name for name, _ in recipe.flatten(kept)}
-    assert names <= {name for name, _ in recipe.flatten(recipe.defaults())}, (
+    kept = config_lib.from_json((workdir / "config.json").read_text())
+    names = {name for name, _ in config_lib.flatten(kept)}
+    assert names <= {name for name, _ in config_lib.flatten(config_lib.defaults())}, (
         "a field was renamed or removed"
     )
     command = json.loads((workdir / "environment.json").read_text())[0]["command"]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import save_torch
 from resnet_jax.commands.train import train
 from resnet_jax.training.reporting import logbook
@@ -58,16 +58,16 @@ def test_a_recipe_takes_a_step_and_is_evaluated(path, tmp_path):
         config.data.train_split = "train[:8]"
     if config.data.image_size:
         config.data.image_size = 64
-    config.model.stage_sizes = (1,) * len(recipe.build_model(config).stage_sizes)
+    config.model.stage_sizes = (1,) * len(config_lib.build_model(config).stage_sizes)
     config.model.width = 8
     if config.model.norm_group_size:
         config.model.norm_group_size = 4
     if config.init.weights:
-        model = recipe.build_model(config)
+        model = config_lib.build_model(config)
         images = jnp.zeros((1, 64, 64, 3))
         save_torch(model.init(jax.random.key(0), images), tmp_path / "weights.safetensors")
         config.init.weights = str(tmp_path / "weights.safetensors")
-    recipe.validate(config)
+    config_lib.validate(config)
     train(config, str(tmp_path / "run"))
     records = logbook.read(tmp_path / "run")
     assert [record["split"] == "train" for record in records] == [True, False]

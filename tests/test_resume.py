@@ -12,7 +12,7 @@ import pytest
 from running import QUICK, devices, launch, log, run
 
 import resnet_jax
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 
 RECIPE = (
     QUICK,
@@ -142,11 +142,11 @@ def test_the_runtime_is_prepared_for_the_precision_that_the_run_has(tmp_path, mo
     def prepare_runtime(precision, deterministic):
         raise Prepared(precision)
 
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.precision = "float64"
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
-    (tmp_path / "config.json").write_text(recipe.to_json(config))
+    (tmp_path / "config.json").write_text(config_lib.to_json(config))
     module = importlib.import_module("resnet_jax.commands.train")
     monkeypatch.setattr(module, "prepare_runtime", prepare_runtime)
     with pytest.raises(Prepared, match="float64"):
-        module.train(recipe.defaults(), str(tmp_path))
+        module.train(config_lib.defaults(), str(tmp_path))

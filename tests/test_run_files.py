@@ -11,7 +11,7 @@ import fabricate
 import pytest
 from etils import epath
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import data, run, run_files
 from resnet_jax.errors import UserError
 
@@ -23,19 +23,19 @@ def said():
 
 @pytest.fixture
 def sources():
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.data.name = "digits"
     return [data.open_source(config.data, train=train, seed=0) for train in (True, False)]
 
 
 @pytest.fixture
 def workdir(tmp_path, sources):
-    run.describe(tmp_path, recipe.defaults(), *sources)
+    run.describe(tmp_path, config_lib.defaults(), *sources)
     return tmp_path
 
 
 def describe(workdir, sources, said):
-    run.describe(workdir, recipe.defaults(), *sources, say=said.append)
+    run.describe(workdir, config_lib.defaults(), *sources, say=said.append)
 
 
 def starts(workdir):
@@ -116,7 +116,7 @@ def read_and_write(workdir, sources):
     run.read_config(workdir)
     run.read_classes(workdir)
     run.check_data(workdir, *sources)
-    run.describe(workdir, recipe.defaults(), *sources)
+    run.describe(workdir, config_lib.defaults(), *sources)
 
 
 @pytest.mark.parametrize("name", ["config.json", "classes.txt", "environment.json", "data.json"])
@@ -146,7 +146,7 @@ def folder(directory):
         for number in range(8):
             content = fabricate.jpeg(seed=ord(label) + number, height=8, width=8)
             (directory / label / f"{number}.jpg").write_bytes(content)
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.data.name, config.data.dir, config.data.eval_fraction = "folder", str(directory), 0.5
     config.data.image_size = 8
     return config
@@ -202,7 +202,7 @@ def test_side_files_are_whole_or_not_there_when_the_disk_is_full(workdir, source
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="cannot be written to"):
-        run.describe(workdir, recipe.defaults(), *sources)
+        run.describe(workdir, config_lib.defaults(), *sources)
     assert {path.name: path.read_bytes() for path in workdir.iterdir()} == before
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax import data, introduction, run
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
@@ -313,7 +313,7 @@ def main(arguments: Arguments) -> None:
     if not arguments.sweep:
         accepted = Accepted(tuple(arguments.accept_recipe_change), arguments.accept_data_change)
         for field in accepted.fields:
-            recipe.field_of(field)
+            config_lib.field_of(field)
         profile = trace.parse(arguments.profile) if arguments.profile else range(0)
         train(config, arguments.workdir_of_recipe(), profile=profile, accepted=accepted)
         return

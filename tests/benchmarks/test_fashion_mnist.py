@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from benchmarks import fashion_mnist, harness
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.errors import UserError
@@ -21,7 +21,7 @@ COMMAND += ["--config.data.name=idx", "--config.data.dir=/data", "--config.model
 
 def changed(config, **fields):
     for name, value in fields.items():
-        recipe.set_field(config, name.replace("__", "."), value)
+        config_lib.set_field(config, name.replace("__", "."), value)
     return config
 
 
@@ -107,7 +107,7 @@ def tiny(**fields):
     changes |= {"batch_size": 32, "num_epochs": 2.5, "data__name": "digits"}
     changes |= {"optimizer__nesterov": True, "optimizer__weight_decay": 0.05}
     changes |= {"loss__label_smoothing": 0.1, "schedule__name": "cosine", "schedule__base_lr": 0.4}
-    return Experiment.for_training(changed(recipe.defaults(), **changes | fields))
+    return Experiment.for_training(changed(config_lib.defaults(), **changes | fields))
 
 
 def test_two_steps_in_pytorch_give_our_parameters_and_statistics():

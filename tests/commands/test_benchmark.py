@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.commands.benchmark import Timing, benchmark, time_steps
 
 
@@ -32,7 +32,7 @@ def test_the_spread_ignores_a_single_outlier():
 
 
 def test_the_last_line_has_every_figure_and_they_agree(capsys):
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.batch_size, config.data.name = 64, "digits"
     config.model.stage_sizes, config.model.width, config.model.stem = (1,), 8, "small"
     benchmark(config, seconds=0.5)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.experiment import Experiment
 
@@ -21,7 +21,7 @@ ADVICE = (
 
 def take_three_steps(precision: str) -> dict[str, float]:
     """Returns the loss of each step, and the norm of each array after the last."""
-    config = recipe.defaults()
+    config = config_lib.defaults()
     config.seed, config.batch_size, config.num_epochs = 5, 32, 1
     config.precision = precision
     config.data.name = "digits"

@@ -85,7 +85,7 @@ def loop_over(tmp_path):
         reporter = Reporter(plan, Display(), logbook, Goodput(), trace, lambda *_: None, outlook)
         return Loop(
             plan,
-            TrainingSide(step, Batches),
+            TrainingSide(lambda number: step, Batches),
             EvaluatingSide(None, None, "test"),
             Checkpoints(tmp_path / "checkpoints"),
             reporter,

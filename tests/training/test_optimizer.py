@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.training.optimizer import is_weight, make_optimizer
 
 RATE = 0.3
 
 
 def fields(**changes):
-    config = recipe.defaults().optimizer
+    config = config_lib.defaults().optimizer
     config.update(changes)
     return config
 

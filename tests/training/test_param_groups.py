@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_jax import UserError
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.models import ResNet
 from resnet_jax.models.depths import module_depths
 from resnet_jax.training.optimizer import make_optimizer
@@ -20,7 +20,7 @@ def params():
 
 
 def groups(**fields):
-    config = recipe.defaults().optimizer
+    config = config_lib.defaults().optimizer
     config.update(fields)
     return ParamGroups.create(config, params(), module_depths(params())), config
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from resnet_jax import config as recipe
+from resnet_jax import config as config_lib
 from resnet_jax.distributed.mesh import make_mesh, replicated, shard_batch, split_by_batch
 from resnet_jax.models import create_model
 from resnet_jax.seeds import seed_key, seed_words
@@ -39,7 +39,7 @@ def augment(batch, seed):
 
 
 def network(precision="float32", **fields):
-    dtype, param_dtype = recipe.PRECISIONS[precision]
+    dtype, param_dtype = config_lib.PRECISIONS[precision]
     return create_model(
         "resnet18",
         num_classes=CLASSES,
@@ -68,7 +68,7 @@ class Training:
         self.mesh = make_mesh(jax.devices()[:devices])
         self.batch_size = batch_size
         self.dtype = np.float64 if precision == "float64" else np.float32
-        config = recipe.defaults()
+        config = config_lib.defaults()
         config.optimizer.update(dict(optimizing))
         schedule = rate if callable(rate) else lambda step: jnp.asarray(rate, self.dtype)
         update = optimizer.make_optimizer(config.optimizer, schedule)
