@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.data import settings, shuffle
+from resnet_jax.data.augment.settings import resolve_augmentation
 from resnet_jax.data.buffers import Buffers
 from resnet_jax.data.images import decode, geometry
 from resnet_jax.data.sources.source import Moments, Source, normalisation
@@ -112,7 +113,7 @@ class Loader:
         self._check(batch_size, process_count)
         share = self.batch_size // process_count
         self._share = slice(process_index * share, (process_index + 1) * share)
-        self._crops = train and settings.resolve_augmentation(config, source).random_resized_crop
+        self._crops = train and resolve_augmentation(config, source).random_resized_crop
         self.image_shape = self._shape()
         self._is_own_size = source.image_shape == self.image_shape
         decode.allow_pixels(config.max_pixels)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import mixing, transforms
-from resnet_jax.data.settings import resolve_augmentation
+from resnet_jax.data.augment.settings import resolve_augmentation
 from resnet_jax.data.sources.source import Source, normalisation
 from resnet_jax.errors import UserError
 
