@@ -82,8 +82,9 @@ def hue(image: Image.Image, turn: float) -> Image.Image:
 
 
 def posterize(image: Image.Image, bits: int) -> Image.Image:
-    """Keeps the highest `bits` of each value; 8 leave the image."""
-    return image if bits >= 8 else ImageOps.posterize(image, bits)
+    """Keeps the highest `bits` of each value; 8 leave the image, 0 make it black."""
+    # Not Pillow's own, which refuses 0 bits from version 13 on; timm's RandAugment asks for them.
+    return _mapped(image, [value >> (8 - bits) << (8 - bits) for value in range(256)])
 
 
 def solarize(image: Image.Image, threshold: float) -> Image.Image:
@@ -93,7 +94,12 @@ def solarize(image: Image.Image, threshold: float) -> Image.Image:
 
 def solarize_add(image: Image.Image, amount: int) -> Image.Image:
     """Adds `amount` to the values below 128."""
-    table = [min(255, value + amount) if value < 128 else value for value in range(256)]
+    return _mapped(
+        image, [min(255, value + amount) if value < 128 else value for value in range(256)]
+    )
+
+
+def _mapped(image: Image.Image, table: list[int]) -> Image.Image:
     return image.point(table * len(image.getbands()))
 
 
