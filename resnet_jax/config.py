@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 from resnet_jax import data, fields
 from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
-from resnet_jax.models import zoo
+from resnet_jax.models import ResNet, zoo
 from resnet_jax.models.interop import fields as init_fields
 from resnet_jax.training import loss, optimizer, schedule
 from resnet_jax.training.checkpointing import checkpoints
@@ -65,7 +65,9 @@ PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and 
 
 
 # What people write who come from elsewhere, and what it is here.
-_SYNONYMS = dict.fromkeys(("lr", "learning_rate", "rate", "base_lr", "peak_lr"), "schedule.base_lr")
+_SYNONYMS: dict[str, str] = dict.fromkeys(
+    ("lr", "learning_rate", "rate", "base_lr", "peak_lr"), "schedule.base_lr"
+)
 
 
 class Section(ConfigDict):
@@ -125,6 +127,11 @@ def _all_names() -> list[str]:
     return [*FIELDS, *(f"{room}.{name}" for room, table in SECTIONS.items() for name in table)]
 
 
+def _section(config: ConfigDict, name: str) -> Any:
+    """Returns a section of a recipe; "" is the recipe itself."""
+    return config[name] if name else config
+
+
 def check_fields(config: ConfigDict) -> None:
     """Checks every field by itself; raises `UserError` as `validate` does."""
     flat = dict(flatten(config))
@@ -136,7 +143,7 @@ def check_fields(config: ConfigDict) -> None:
         )
     fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
     for room, table in SECTIONS.items():
-        fields.check(room, config[room], table)
+        fields.check(room, _section(config, room), table)
 
 
 def validate(config: ConfigDict) -> None:
@@ -161,7 +168,7 @@ def without_effect(config: ConfigDict) -> dict[str, str]:
     return {
         name: why
         for section, table in SECTIONS.items()
-        for name, why in fields.without_effect(section, config[section], table).items()
+        for name, why in fields.without_effect(section, _section(config, section), table).items()
     }
 
 
@@ -198,7 +205,7 @@ def check_batch(config: ConfigDict, devices: int) -> None:
         )
 
 
-def build_model(config: ConfigDict):
+def build_model(config: ConfigDict) -> ResNet:
     """Builds the network of a recipe; `precision` "auto" counts as float32.
 
     Raises:
@@ -210,7 +217,7 @@ def build_model(config: ConfigDict):
     return zoo.create_model(name, **{"dtype": dtype, "param_dtype": param_dtype, **given})
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted name, value) for every field."""
     for name, value in config.items():
         if isinstance(value, ConfigDict | dict):
@@ -240,7 +247,7 @@ def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
     """Sets a field by its dotted name; a list becomes the tuple that the field holds."""
     field_of(dotted)
     room, _, name = dotted.rpartition(".")
-    (config[room] if room else config)[name] = value
+    _section(config, room)[name] = value
 
 
 def is_open(dotted: str, value: Any) -> bool:

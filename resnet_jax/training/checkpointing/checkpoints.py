@@ -150,7 +150,7 @@ class Checkpoints:
 
     def poll(self) -> None:
         """Notices a save that has ended, well or badly; returns at once."""
-        if self._saving is None:
+        if self._saving is None or self._writer is None:
             return
         try:
             self._writer.check_for_errors()
@@ -231,7 +231,8 @@ class Checkpoints:
         """Returns what is larger for better scores."""
         sign = -1 if self._best_metric == "loss" else 1
         ranks = sign * scores[self._best_metric], -scores.get("loss", math.inf)
-        return tuple(-math.inf if math.isnan(rank) else rank for rank in ranks)
+        metric, loss = (-math.inf if math.isnan(rank) else rank for rank in ranks)
+        return metric, loss
 
     def _before_commit(self) -> None:
         """Adds the checksums to a complete directory, in orbax's thread, before its last rename."""
@@ -244,7 +245,7 @@ class Checkpoints:
 
     def _finish(self) -> None:
         """Waits for the save under way, if there is one, and reports how it ended."""
-        if self._saving is None:
+        if self._saving is None or self._writer is None:
             return
         try:
             self._writer.wait_until_finished()
