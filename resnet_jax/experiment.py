@@ -214,11 +214,9 @@ class Experiment:
           is_frozen: whether it leaves the frozen parameters as they are; then it computes no
             gradient for them.
         """
-        holds = frozen = None
-        if is_frozen and self.groups:
-            frozen = self.groups.frozen(self.param_shapes)
-            # Where `model.norm_frozen` does not say, statistics stay as long as their layer does.
-            holds = self.groups.is_frozen if self.config.model.norm_frozen is None else None
+        groups = self.groups if is_frozen else None
+        # Where `model.norm_frozen` does not say, statistics stay as long as their layer does.
+        holds = groups and self.config.model.norm_frozen is None and groups.is_frozen
         function = functools.partial(
             step.train_step,
             model=hold_norms(self.model, self.param_shapes, holds) if holds else self.model,
@@ -229,7 +227,7 @@ class Experiment:
             loss=make_loss(self.config.loss),
             schedule=self.schedule,
             accumulate_steps=accumulate_steps,
-            frozen=frozen,
+            frozen=groups.frozen(self.param_shapes) if groups else None,
         )
         return self._jit_step(function, donate_argnums=0)
 

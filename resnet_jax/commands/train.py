@@ -304,9 +304,7 @@ def _make_reporter(
 
 
 def _say_best(checkpoints: Checkpoints) -> str:
-    step = checkpoints.best_step()
-    assert step is not None  # The end of a run is always evaluated.
-    best = checkpoints.notes(step)
+    best = checkpoints.notes(run.pick_step(checkpoints, "best"))
     top1, top5, loss = (best.scores[name] for name in ("top1", "top5", "loss"))
     return f"best: top1 {top1:.4f} top5 {top5:.4f} loss {loss:.4f} at step {best.step}"
 
