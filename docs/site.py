@@ -20,9 +20,18 @@ PAGES = ("*.md", "docs/*.md", "results/*.md")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts each verb's page below "Command line"."""
+    pages = ["verbs/index.md", *(f"verbs/{name}.md" for name in commands.names())]
+    for entry in config.nav:
+        if "Command line" in entry:
+            entry["Command line"] = pages
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replaces what MkDocs found in docs/ by the pages, what they link to, and the made ones."""
-    made = {"verbs.md": _verbs(), "api.md": _api()}
+    made = {**_verbs(), "api.md": _api()}
     pages = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     linked = {target for page in pages for target in _targets(page)} - set(pages)
     for folder in sorted({ROOT / "results"} | {path for path in linked if path.is_dir()}):
@@ -73,27 +82,27 @@ def _listing(folder: Path, listed: list[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verbs() -> str:
-    """Returns the page on the command line: what each verb does, and its flags."""
-    lines = [
-        "# Command line",
-        "",
-        "`python launch.py --mode=VERB`; the default verb is `train`.",
-        "",
-    ]
-    for name in commands.names():
-        verb = commands.load(name)
-        lines += [f"## {name}", "", f"It {verb.help}.", ""]
-        if verb.takes_recipe:
-            lines += ["It takes a recipe, `--config=FILE`, and `--config.FIELD=VALUE`.", ""]
-        flags = commands.flags_of(verb)
+def _verbs() -> dict[str, str]:
+    """Returns the pages on the command line: one lists the verbs, and each has its own."""
+    pages = {f"verbs/{name}.md": _verb(name) for name in commands.names()}
+    lines = ["# Command line", "", "`python launch.py --mode=VERB`; the default is `train`.", ""]
+    lines += [f"- [{name}]({name}.md) {commands.load(name).help}" for name in commands.names()]
+    return {"verbs/index.md": "\n".join(lines) + "\n", **pages}
+
+
+def _verb(name: str) -> str:
+    verb = commands.load(name)
+    lines = [f"# {name}", "", f"`python launch.py --mode={name}` {verb.help}.", ""]
+    if verb.takes_recipe:
+        lines += ["It takes a recipe, `--config=FILE`, and `--config.FIELD=VALUE`.", ""]
+    flags = commands.flags_of(verb)
+    if len(flags):
         lines += ["| flag | default | what it is |", "|---|---|---|"]
-        for flag in sorted(flags):
-            default = "" if flags[flag].default is None else f"`{flags[flag].default}`"
-            about = " ".join((flags[flag].help or "").split()).replace("|", "\\|")
-            lines.append(f"| `--{flag}` | {default} | {about.replace('<', '&lt;')} |")
-        lines.append("")
-    return "\n".join(lines)
+    for flag in sorted(flags):
+        default = "" if flags[flag].default is None else f"`{flags[flag].default}`"
+        about = " ".join((flags[flag].help or "").split()).replace("|", "\\|")
+        lines.append(f"| `--{flag}` | {default} | {about.replace('<', '&lt;')} |")
+    return "\n".join(lines) + "\n"
 
 
 def _api() -> str:
