@@ -5,6 +5,8 @@ WORKDIR /resnet_jax
 COPY pyproject.toml README.md LICENSE ./
 COPY configs configs
 COPY resnet_jax resnet_jax
+# The versions are those that pyproject.toml allows.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ".[cuda12]"
 # Jobs need no root.
 USER 1000
