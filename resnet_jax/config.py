@@ -83,6 +83,7 @@ class Section(ConfigDict):
     def of(cls, name: str, table: Mapping[str, Field]) -> "Section":
         """Returns the section `name` with every field of `table` at its default."""
         section = cls()
+        # ConfigDict would take a plain assignment for a field.
         for attribute, value in (("_name", name), ("_table", table)):
             object.__setattr__(section, attribute, value)
         for field_name, field in table.items():
@@ -92,6 +93,7 @@ class Section(ConfigDict):
 
     def __setitem__(self, key: str, value: Any) -> None:
         field = self._table.get(key)
+        # A reference comes from `of` alone, with a default that the table has checked.
         if field is not None and not isinstance(value, config_dict.FieldReference):
             value = field.plain(value)
             if fault := field.type_fault(value):
@@ -137,6 +139,7 @@ def check_fields(config: ConfigDict) -> None:
     flat = dict(flatten(config))
     for dotted in flat:
         field_of(dotted)
+    # A recipe that built its own ConfigDict instead of changing the defaults.
     if absent := [dotted for dotted in _all_names() if dotted not in flat]:
         raise UserError(
             f"config.{absent[0]} is missing: a recipe starts from resnet_jax.config.defaults()"
@@ -160,6 +163,7 @@ def validate(config: ConfigDict) -> None:
             f"config.accumulate_steps = {config.accumulate_steps}: must divide config.batch_size ="
             f" {config.batch_size}"
         )
+    # A network checks its own fields when it is built, which allocates nothing.
     build_model(config)
 
 
@@ -183,6 +187,7 @@ def warnings(config: ConfigDict) -> list[str]:
 
 
 def _as_on_disk(value: Any) -> Any:
+    # JSON has no tuples, and a field read from it must equal the one that was written.
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -212,6 +217,7 @@ def build_model(config: ConfigDict) -> ResNet:
       UserError: the name is unknown or its fields contradict each other.
     """
     dtype, param_dtype = PRECISIONS.get(config.precision, PRECISIONS["float32"])
+    # None leaves a field to the named network.
     given = {name: value for name, value in config.model.items() if value is not None}
     name = given.pop("name")
     return zoo.create_model(name, **{"dtype": dtype, "param_dtype": param_dtype, **given})
@@ -237,6 +243,7 @@ def from_json(text: str) -> ConfigDict:
       UserError: it holds a field that does not exist.
     """
     config = defaults()
+    # Fields whose default is no longer what older versions did.
     config.data.update(data.BEFORE)
     for dotted, value in flatten(json.loads(text)):
         set_field(config, dotted, value)

@@ -68,7 +68,7 @@ def start_processes(
     if arguments is None:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # The stop flag of training/interrupts.py replaces JAX's own watch for SIGTERM.
+    # The stop flag of `distributed.signals` replaces JAX's own watch for SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     abort.speak_on_abort(abort.NOT_FOUND)
     try:
