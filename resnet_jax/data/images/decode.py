@@ -187,7 +187,8 @@ def _jpeg_parts(
         if pixels is None:
             return None
         for place in alike:
-            box = tuple(x / reduction for x in boxes[place])
+            top, left, height, width = (x / reduction for x in boxes[place])
+            box = (top, left, height, width)
             found[place] = resize.resized(pixels, box, size, interpolation)
     return [found[place] for place in range(len(boxes))]
 
