@@ -91,7 +91,9 @@ class Transform:
             return rows
         return [self._policy(pixels, *view) for pixels, view in zip(rows, views, strict=True)]
 
-    def _shown(self, image, where, views) -> list[np.ndarray]:
+    def _shown(
+        self, image: bytes | np.ndarray, where: str, views: Sequence[View]
+    ) -> list[np.ndarray]:
         if self._crops:
             choices = [functools.partial(self._random_part, **view._asdict()) for view in views]
             return self._parts(image, choices=choices, where=where, smooth_chroma=False)
