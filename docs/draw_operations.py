@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 
 from resnet_jax.data.images import operations
 
-SIDE, CAPTION, COLUMNS = 144, 16, 6
+SIDE, CAPTION, COLUMNS = 112, 14, 6
 SHOWN = (
     *(("identity", 0), ("shear_x", 0.3), ("shear_y", 0.3), ("translate_x", 32)),
     *(("translate_y", 32), ("rotate", 30), ("brightness", 1.6), ("color", 0.1)),
@@ -31,7 +31,7 @@ def main() -> None:
         sheet.paste(operations.apply(photo, name, amount, fill=(0, 0, 0)), (left, top))
         caption = f"{name} {amount}" if amount else name
         pen.text((left + 1, top + SIDE + 1), caption, fill="black")
-    sheet.save(Path(__file__).with_name("operations.jpg"), quality=80)
+    sheet.save(Path(__file__).with_name("operations.jpg"), quality=75)
 
 
 if __name__ == "__main__":
