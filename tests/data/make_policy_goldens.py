@@ -53,8 +53,6 @@ TIMM = [
     ("solarize", 256, "Solarize", (256,)),
     ("shear_y", -0.21, "ShearY", (-0.21,)),
     ("rotate", 21.0, "Rotate", (21.0,)),
-    ("translate_x", 40.32, "TranslateXRel", (40.32 / 128,)),
-    ("translate_y", -30.4, "TranslateYRel", (-30.4 / 160,)),
 ]
 HUES = (0.1, -0.37)
 

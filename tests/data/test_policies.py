@@ -99,7 +99,6 @@ def equalized(pixels):
 PLAIN = [
     ("shear_x", 0.21, lambda p: moved(p, [[1, 0.21, 0], [0, 1, 0]]), 1),
     ("shear_y", -0.3, lambda p: moved(p, [[1, 0, 0], [-0.3, 1, 0]]), 1),
-    ("translate_x", 17.25, lambda p: moved(p, [[1, 0, 17.25], [0, 1, 0]]), 1),
     ("translate_x", -32, lambda p: moved(p, [[1, 0, -32], [0, 1, 0]]), 0),
     ("translate_y", 31, lambda p: moved(p, [[1, 0, 0], [0, 1, 31]]), 0),
     ("rotate", 27.0, lambda p: turned(p, 27.0), 1),

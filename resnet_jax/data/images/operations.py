@@ -1,9 +1,9 @@
 """The operations that policies choose from: functions of one Pillow image, RGB or grey.
 
 They are those of AutoAugment (Cubuk et al. 2018, table 6), as Pillow does them. Where an image is
-moved, sheared or turned, pixels are interpolated bilinearly, as torchvision's reference training
-does (timm takes bilinear or bicubic at random, the papers' own code the nearest pixel), and what
-comes into view from outside is `fill`.
+sheared or turned, pixels are interpolated bilinearly, as torchvision's reference training does
+(timm takes bilinear or bicubic at random, the papers' own code the nearest pixel); it is moved by
+whole pixels. What comes into view from outside is `fill`.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 # One number a channel, or one for all.
 Fill = int | tuple[int, ...]
 
-_BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+_BILINEAR = Image.Resampling.BILINEAR
 _AFFINE = Image.Transform.AFFINE
 
 
@@ -28,21 +28,14 @@ def shear_y(image: Image.Image, amount: float, fill: Fill) -> Image.Image:
     return image.transform(image.size, _AFFINE, (1, 0, 0, amount, 1, 0), _BILINEAR, fillcolor=fill)
 
 
-def translate_x(image: Image.Image, pixels: float, fill: Fill) -> Image.Image:
+def translate_x(image: Image.Image, pixels: int, fill: Fill) -> Image.Image:
     """Moves the image to the left."""
-    return _translate(image, pixels, 0, fill)
+    return image.transform(image.size, _AFFINE, (1, 0, pixels, 0, 1, 0), fillcolor=fill)
 
 
-def translate_y(image: Image.Image, pixels: float, fill: Fill) -> Image.Image:
+def translate_y(image: Image.Image, pixels: int, fill: Fill) -> Image.Image:
     """Moves the image up."""
-    return _translate(image, 0, pixels, fill)
-
-
-def _translate(image: Image.Image, left: float, up: float, fill: Fill) -> Image.Image:
-    # Whole pixels need no interpolation: the result is the same, ten times faster.
-    is_whole = left == int(left) and up == int(up)
-    kind = _NEAREST if is_whole else _BILINEAR
-    return image.transform(image.size, _AFFINE, (1, 0, left, 0, 1, up), kind, fillcolor=fill)
+    return image.transform(image.size, _AFFINE, (1, 0, 0, 0, 1, pixels), fillcolor=fill)
 
 
 def rotate(image: Image.Image, degrees: float, fill: Fill) -> Image.Image:

@@ -123,7 +123,7 @@ def _randaugment_amount(name: str, share: float, sign: int, size: int, inc: bool
     if name == "solarize_add":
         return int(share * 110)
     if name.startswith("translate"):
-        return sign * share * 0.45 * size
+        return sign * round(share * 0.45 * size)
     return _autoaugment_amount(name, share, sign)
 
 
