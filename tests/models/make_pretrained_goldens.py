@@ -1,4 +1,3 @@
-# ruff: noqa: E402 (operators have to be there before what asks for them is imported)
 """Makes pretrained_goldens.json again: what timm writes and computes for networks that both have.
 
 pip install torch torchvision timm safetensors scikit-learn
@@ -13,12 +12,9 @@ import tempfile
 from pathlib import Path
 
 import torch
+import torchvision_operators  # noqa: F401
 
-# PyTorch's own build for CPUs lacks two operators whose mere names torchvision asks for.
-OPERATORS = torch.library.Library("torchvision", "DEF")
-for operator in ("nms", "qnms"):
-    OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
+# isort: split
 import timm
 from golden_weights import CLASSES, PRETRAINED_SIZE, digest, fill, images
 from PIL import Image
