@@ -24,7 +24,7 @@ print([description.classes[best] for best in logits.argmax(-1)])
 ```
 
 The name is that of a repository at the [Hugging Face hub](https://huggingface.co/timm), which is read through its own
-cache (`pip install 'resnet-jax[hub]'`); `revision=` takes a branch, a tag or a commit. The directory of a downloaded
+cache (`pip install huggingface_hub`); `revision=` takes a branch, a tag or a commit. The directory of a downloaded
 repository serves as well, without the package and without a network. Two forms are read: timm's, and that of
 transformers' ResNetForImageClassification, such as `microsoft/resnet-50`. Weights come from safetensors; where a
 repository has only PyTorch's pickles, PyTorch has to be installed.
