@@ -10,6 +10,7 @@ from running import QUICK, devices, error_line, launch, log, run, tiny_recipe
 
 import resnet_jax
 from resnet_jax import ResNet, UserError, save_torch
+from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.experiment import Experiment
 from resnet_jax.models.interop.torch_files import read_weights, write_weights
 
@@ -187,6 +188,14 @@ def test_a_run_without_an_intact_checkpoint_starts_from_its_weights_again(of_ten
     again.config.init.weights, again.config.init.digest = str(file), "0" * 64
     with pytest.raises(UserError, match=r"their SHA-256 is .* leave the digest out"):
         again.create_state()
+
+
+def test_frozen_steps_compute_no_gradient_for_what_is_frozen():
+    begun = begin(optimizer__freeze=("all but fc",), optimizer__freeze_epochs=1.0)
+    state = begun.create_state()
+    batch = shard_batch(begun.mesh, begun.train_loader[0])
+    frozen, whole = (step.lower(state, batch).cost_analysis()["flops"] for _, step in begun.phases)
+    assert frozen < whole / 2
 
 
 def test_a_prefix_takes_a_part_of_a_file(of_ten, parent, tmp_path):
