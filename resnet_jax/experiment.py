@@ -254,8 +254,7 @@ class Experiment:
         config = config_lib.from_json(config_lib.to_json(self.config))
         if config.precision == "auto":
             config.precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        source = self.train_loader.source
-        classes = len(source.classes)
+        source, classes = self.train_loader.source, len(self.train_loader.source.classes)
         if config.model.num_classes is None:
             config.model.num_classes = classes
         elif config.model.num_classes < classes:
