@@ -166,9 +166,9 @@ def verdict(scores: dict) -> str:
         wins = sum(gain > 0 for gain in gains)
         beaten = "training from random numbers" if way == WAYS[0] else "the linear probe"
         parts.append(
-            f"better than {beaten} with {wins} of {len(SEEDS)} seeds, by {np.mean(gains):+.4f} on average"
+            f"{beaten} with {wins} of {len(SEEDS)} seeds, by {np.mean(gains):+.4f} on average"
         )
-    return f"Fine-tuning is {' and '.join(parts)}."
+    return f"Fine-tuning beats {', and '.join(parts)}."
 
 
 def page(search: dict, scores: dict) -> str:
@@ -209,8 +209,8 @@ _PAGE = """# Fine-tuning
 `python -m benchmarks.finetune --data=DIR --work=DIR` trains all of this and writes the page.
 
 A ResNet-8 of width 16 is trained for {known_epochs} epochs on the 30,000 images of five of Fashion-MNIST's classes
-({known}). Then it is given {labelled} labelled images of each of the other five ({new}), {total} in all.
-Top-1 of the 5,000 test images of the classes trained on, after the last epoch; a seed chooses the {total} images too.
+({known}). Then it is given {labelled} labelled images of each of the other five
+({new}), {total} in all. Top-1 of the 5,000 test images of the classes trained on, after the last epoch; a seed chooses the {total} images too.
 
 | trained | {seeds} | mean ± deviation |
 |---|{rules}
@@ -224,8 +224,8 @@ same augmentation (shifts by up to 2 pixels, mirroring) and a cosine schedule.
 
 ## How rate and epochs were chosen
 
-Every way had the same search: {total} other images of the new classes to train on, {held_out} more of the *training*
-images to score by, one seed. The best of each row was taken for the table above; no test image had a part in it.
+Every way had the same search: {total} images of the new classes to train on, drawn by a seed of its own, and {held_out}
+others of the training images to score by. The best of each row was taken for the table above; no test image had a part in it.
 
 | peak rate, epochs | {settings} |
 |---|{search_rules}

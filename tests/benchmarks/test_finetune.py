@@ -53,6 +53,6 @@ def test_the_page_says_so_where_fine_tuning_loses():
     lost = dict(zip(finetune.WAYS, (0.9, 0.7, 0.8), strict=True), known=0.95)
     scores = {(what, seed): score for what, score in lost.items() for seed in finetune.SEEDS}
     page = finetune.page(search, scores)
-    assert "better than training from random numbers with 0 of 3 seeds, by -0.1000" in page
-    assert "better than the linear probe with 3 of 3 seeds, by +0.1000 on average" in page
+    assert "beats training from random numbers with 0 of 3 seeds, by -0.1000" in page
+    assert "and the linear probe with 3 of 3 seeds, by +0.1000 on average" in page
     assert "| fine-tuning | 0.8000 | 0.8000 | 0.8000 | 0.8000 ± 0.0000 |" in page
