@@ -12,7 +12,7 @@ from resnet_jax.description import Description
 from resnet_jax.exporting.network import Network
 
 TINY = {"stage_sizes": (1, 1), "width": 8, "num_classes": 3}
-SIZE = 37  # odd, so that every stride meets an edge
+SIZE = 21  # odd, so that every stride meets an edge
 
 
 def random_network(size=SIZE, channels=3, model=None, **fields):
@@ -22,13 +22,10 @@ def random_network(size=SIZE, channels=3, model=None, **fields):
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     draw = np.random.default_rng(0)
 
-    def values(leaf):
-        deviation = leaf.shape[-1] ** -0.5 if len(leaf.shape) > 1 else 0.3
-        return draw.normal(len(leaf.shape) == 1, deviation, leaf.shape).astype(np.float32) ** 2
-
-    def kernels(path, leaf):
-        signs = draw.choice([-1, 1], leaf.shape) if path[-1].key == "kernel" else 1
-        return (values(leaf) ** 0.5 * signs).astype(np.float32)
+    def values(path, leaf):
+        drawn = draw.standard_normal(leaf.shape, np.float32)
+        fan_in = max(1, np.prod(leaf.shape[:-1]))
+        return drawn * fan_in**-0.5 if path[-1].key == "kernel" else (1 + 0.3 * drawn) ** 2
 
     about = Description(
         classes=tuple(f"class {number}" for number in range(model.num_classes)),
@@ -39,7 +36,7 @@ def random_network(size=SIZE, channels=3, model=None, **fields):
         std=(0.2, 0.25, 0.3)[:channels],
         source="a test",
     )
-    variables = jax.tree_util.tree_map_with_path(kernels, shapes)
+    variables = jax.tree_util.tree_map_with_path(values, shapes)
     return Network(model, variables, about)
 
 

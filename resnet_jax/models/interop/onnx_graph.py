@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-import resnet_jax
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import ResidualBlock
 from resnet_jax.models.interop.fold import with_plain_kernels
@@ -95,7 +94,6 @@ def write_onnx(
         # The oldest that has the opset, for runtimes older than this package.
         ir_version=helper.find_min_ir_version_for(opsets),
         producer_name="resnet_jax",
-        producer_version=resnet_jax.__version__,
     )
     onnx.checker.check_model(program, full_check=True)
     path.write_bytes(program.SerializeToString())
