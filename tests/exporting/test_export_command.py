@@ -8,6 +8,8 @@ from running import ROOT
 
 from resnet_jax import load_pretrained, restore
 from resnet_jax.__main__ import main
+from resnet_jax.description import Description
+from resnet_jax.exporting import usage
 from resnet_jax.models.interop import torch_files
 
 RUN = ROOT / "tests" / "workdir"
@@ -94,3 +96,8 @@ def test_what_is_not_there_is_one_line(tmp_path, capsys):
     file.write_text("")
     said = refusal(capsys, f"--workdir={RUN}", "--format=torch", f"--output_dir={file}")
     assert "cannot be written to" in said
+
+
+def test_the_page_on_exporting_has_the_lines_of_a_card():
+    page = (ROOT / "docs" / "exporting.md").read_text()
+    assert usage.stablehlo(Description(classes=("a",)), "model.stablehlo", raw=False) in page
