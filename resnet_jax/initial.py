@@ -17,14 +17,10 @@ from resnet_jax.data.sources.imagenet import readable
 from resnet_jax.description import Description
 from resnet_jax.distributed.consensus import differing
 from resnet_jax.errors import UserError
-from resnet_jax.models.checks import names_of
 from resnet_jax.models.interop.torch_files import read_weights
 from resnet_jax.models.interop.torch_weights import adapt_channels, classes_of, load_torch
 from resnet_jax.models.resnet import ResNet
-
-# These change how a network trains, or how it computes the same function.
-_ANY_VALUE = {"num_classes", "dtype", "param_dtype", "stochastic_depth", "dropout", "zero_init"}
-_ANY_VALUE |= {"norm_momentum", "norm_group_size", "norm_frozen", "axis_name", "scan_blocks"}
+from resnet_jax.models.zoo import function_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,19 +160,13 @@ def _check_same_network(initial: Initial, model: ResNet) -> None:
     """Checks what the shapes of arrays do not tell, such as the place of a block's stride."""
     if initial.model is None:
         return
-    theirs, ours = _function_of(initial.model), _function_of(model)
+    theirs, ours = function_of(initial.model), function_of(model)
     for name, value in theirs.items():
         if value != ours[name]:
             raise UserError(
                 f"config.init.weights = {initial.source!r}: its network has {name} = {value!r},"
                 f" this one {ours[name]!r}; set model.name or model.{name} to fit"
             )
-
-
-def _function_of(model: ResNet) -> dict[str, Any]:
-    function = {name: getattr(model, name) for name in names_of(type(model))}
-    function |= {"stem_width": model.stem_channels, "stem_pool": model.pool_after_stem}
-    return {name: value for name, value in function.items() if name not in _ANY_VALUE}
 
 
 def _same_classes(initial: Initial, model: ResNet, classes: Sequence[str]) -> bool:

@@ -200,8 +200,8 @@ class ResidualBlock(BlockFields):
             if number == 1:
                 activated = y
             if smooth is not None:
-                y = smooth(y)
-            spec, smooth = self._unaliased(spec)
+                y = ANTI_ALIAS[self.anti_alias](y, smooth)
+            spec, smooth = self.unaliased(spec)
             if zero and (before or self.norm_kind is None):
                 spec = spec | {"kernel_init": zeros}
             y = self._convolve(y, **spec, name=f"conv{number}")
@@ -224,13 +224,16 @@ class ResidualBlock(BlockFields):
         return {} if rate == 1 else {"dilation": rate}
 
     @nn.nowrap
-    def _unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Takes the stride from a convolution's arguments, as a function that smooths after it."""
+    def unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """Takes the stride from a convolution's arguments, for the smoothing after it.
+
+        Returns:
+          The arguments, and the stride of the pool or blur; None where there is none.
+        """
         changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
         if self.anti_alias == "none" or not changes or "stride" not in spec:
             return spec, None
-        pool, stride = ANTI_ALIAS[self.anti_alias], spec["stride"]
-        return spec | {"stride": 1}, lambda y: pool(y, stride)
+        return spec | {"stride": 1}, spec["stride"]
 
     def _shortcut(self, x: jax.Array, activated: jax.Array, train: bool) -> jax.Array:
         changes = self.stride != 1 or x.shape[-1] != self.out_features

@@ -54,7 +54,7 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         if self.standardize:
-            kernel = _standardized(kernel)
+            kernel = standardize(kernel)
         if not self.float32_sums:
             kernel = kernel.astype(self.dtype)
         pad = self.dilation * (self.size - 1) // 2
@@ -78,7 +78,8 @@ class Conv(nn.Module):
         return y
 
 
-def _standardized(kernel: jax.Array) -> jax.Array:
+def standardize(kernel: jax.Array) -> jax.Array:
+    """Brings the kernel [kh, kw, C / groups, F] of each feature to mean 0 and variance 1."""
     wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     centred = wide - jnp.mean(wide, (0, 1, 2))
     # The epsilon is that of BiT's nets in timm.

@@ -214,7 +214,7 @@ class ResNet(BlockFields):
         size = self.stage_sizes[stage]
         before, count = sum(self.stage_sizes[:stage]), sum(self.stage_sizes)
         rates = [self.stochastic_depth * (before + n + 1) / count for n in range(size)]
-        blocks = [self._block(stage, number) for number in range(size)]
+        blocks = [self.block_at(stage, number) for number in range(size)]
         # The first block is apart: its stride or its input channels differ.
         alone = 1 if self.scan_blocks and size > 2 else size
         for block, rate in zip(blocks[:alone], rates, strict=False):
@@ -238,7 +238,9 @@ class ResNet(BlockFields):
             found.append({"stride": stride, "dilation": dilation, "first_dilation": first})
         return found
 
-    def _block(self, stage: int, number: int) -> ResidualBlock:
+    @nn.nowrap
+    def block_at(self, stage: int, number: int) -> ResidualBlock:
+        """Returns a block, both counted from 0; outside of the network's own call it is unbound."""
         strides = self._strides()[stage]
         block = BLOCKS[self.block]
         if self.remat == "block" and not (self.scan_blocks and number):
