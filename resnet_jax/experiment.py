@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,6 +21,7 @@ from resnet_jax.distributed.mesh import (
 )
 from resnet_jax.errors import UserError
 from resnet_jax.initial import Initial, begin_from, read_initial
+from resnet_jax.models import ResNet
 from resnet_jax.models.depths import module_depths
 from resnet_jax.models.frozen_norms import hold_norms
 from resnet_jax.seeds import seed_words
@@ -95,7 +95,7 @@ class Experiment:
         return data.Prefetcher(loader, start, stop, put, self.config.data.prefetch)
 
     @functools.cached_property
-    def model(self) -> nn.Module:
+    def model(self) -> ResNet:
         return config_lib.build_model(self.config)
 
     @functools.cached_property
@@ -214,8 +214,9 @@ class Experiment:
           is_frozen: whether it leaves the frozen parameters as they are; then it computes no
             gradient for them.
         """
+        groups = self.groups if is_frozen else None
         # Where `model.norm_frozen` does not say, statistics stay as long as their layer does.
-        holds = is_frozen and self.config.model.norm_frozen is None and self.groups.is_frozen
+        holds = groups and self.config.model.norm_frozen is None and groups.is_frozen
         function = functools.partial(
             step.train_step,
             model=hold_norms(self.model, self.param_shapes, holds) if holds else self.model,
@@ -226,7 +227,7 @@ class Experiment:
             loss=make_loss(self.config.loss),
             schedule=self.schedule,
             accumulate_steps=accumulate_steps,
-            frozen=self.groups.frozen(self.param_shapes) if is_frozen else None,
+            frozen=groups.frozen(self.param_shapes) if groups else None,
         )
         return self._jit_step(function, donate_argnums=0)
 

@@ -57,7 +57,7 @@ class Field:
         return self.type or type(self.default)
 
     @property
-    def item_kind(self) -> type:
+    def item_kind(self) -> Any:
         """The type of a tuple's items, else that of the value."""
         return typing.get_args(self.kind)[0] if self.is_tuple else self.kind
 

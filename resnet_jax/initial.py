@@ -85,6 +85,7 @@ def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
             " nor OWNER/NAME of a repository; see resnet_jax.list_pretrained()"
         )
     loaded, variables, description = pretrained.load_pretrained(source)
+    assert description.digest is not None  # That of the files, which a run has not.
     return Initial(source, loaded, variables, description, False, description.digest)
 
 
@@ -161,7 +162,7 @@ def _function_of(model: ResNet) -> dict[str, Any]:
 
 
 def _same_classes(initial: Initial, model: ResNet, classes: Sequence[str]) -> bool:
-    if initial.description is None:
+    if initial.model is None or initial.description is None:
         return initial.has_head
     known = tuple(readable(initial.description.classes))
     return initial.model.num_classes == model.num_classes and known == tuple(readable(classes))

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 from etils import epath
 from ml_collections import ConfigDict
@@ -18,6 +17,7 @@ from resnet_jax.distributed.lock import Lock, read_token
 from resnet_jax.distributed.mesh import is_lead, replicated
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
+from resnet_jax.models import ResNet
 from resnet_jax.run_files import (
     check_data,
     data_changes,
@@ -219,7 +219,7 @@ def check_same_checkpoint(checkpoints: Checkpoints, step: int | None) -> None:
 
 def restore(
     workdir: epath.PathLike, which: str | int = "best", *, mesh: jax.sharding.Mesh | None = None
-) -> tuple[nn.Module, dict[str, Any], Description]:
+) -> tuple[ResNet, dict[str, Any], Description]:
     """Reads a trained network from a run.
 
     Args:

@@ -112,6 +112,7 @@ def evaluate(
         ):
             scored, _ = score(experiment.eval_step, variables, batches, requests, display.tick)
         display.stop()
+    assert scored is not None
     record = {
         "data": loader.source.name,
         "data_dir": config.data.dir,

@@ -247,7 +247,7 @@ class Loader:
                     "config.data.image_size = None: crops at random are square, the images"
                     f" {own[0]} by {own[1]}; set it"
                 )
-            return tuple(own)
+            return own
         return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
 
     def _fill(self, batch: PendingBatch, rows: Iterator[int], stopped: threading.Event) -> None:

@@ -79,6 +79,7 @@ class Prefetcher:
             for number in self._numbers:
                 began = time.perf_counter()
                 ahead, pending = self._begun(number + 1), ahead
+                assert pending is not None  # `number` is one of the loop's.
                 rows = pending.result()
                 batch = (number, self._put(rows))
                 self.made += len(rows["label"])

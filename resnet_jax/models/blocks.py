@@ -209,9 +209,9 @@ class ResidualBlock(BlockFields):
                 y = self._normalise(y, f"bn{number}", train, zeros if zero else ones)
                 y = y if last else relu(y)
         if self.se_ratio:
-            y = self.se(ratio=self.se_ratio, name="se", **self._dtypes)(y)
+            y = self.se(ratio=self.se_ratio, name="se", param_dtype=self.param_dtype)(y)
         if self.eca:
-            y = EfficientChannelAttention(name="se", **self._dtypes)(y)
+            y = EfficientChannelAttention(name="se", param_dtype=self.param_dtype)(y)
         if self.residual:
             if train and not (isinstance(drop_rate, float) and drop_rate == 0):
                 y = drop_branch(y, drop_rate, self.make_rng("dropout"))

@@ -157,8 +157,8 @@ def part(
         stop = top + height + resize.reach(height, size, interpolation)
         pixels = jpeg.rows(encoded, head, stop, reduction, smooth_chroma)
         if pixels is not None:
-            box = tuple(x / reduction for x in (top, left, height, width))
-            return resize.resized(pixels, box, size, interpolation)
+            top, left, height, width = (x / reduction for x in (top, left, height, width))
+            return resize.resized(pixels, (top, left, height, width), size, interpolation)
     pixels = _array(_open(encoded, "L" if channels == 1 else "RGB", where, most_pixels))
     return resize.resized(pixels, choose(*pixels.shape[:2]), size, interpolation)
 

@@ -29,6 +29,7 @@ class FolderSource(Source):
     """
 
     name = "folder"
+    labels: np.ndarray
 
     def __init__(self, split: str, files: tree.Files, notes: list[str], holdout: str | None = None):
         self.split, self.paths, self.labels = split, files, files.labels

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_jax.errors import UserError, nearest
-from resnet_jax.models.zoo import ALIASES, VARIANTS
+from resnet_jax.models.variants import ALIASES, VARIANTS
 
 # Families of timm's that the table of networks lacks: how their names look, the nearest network,
 # and what differs.
