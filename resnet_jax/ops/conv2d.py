@@ -40,25 +40,27 @@ def conv2d(
     Returns:
       [N, H', W', F] in the dtype of `images`.
     """
-    strides, padding = tuple(strides), tuple(map(tuple, padding))
-    dilated = {"rhs_dilation": (dilation, dilation)} if dilation != 1 else {}
+    geometry = Geometry(
+        images.shape[1:3], kernel.shape[:2], tuple(strides), tuple(map(tuple, padding))
+    )
     plain = partial(
         lax.conv_general_dilated,
-        window_strides=strides,
-        padding=padding,
+        window_strides=geometry.strides,
+        padding=geometry.padding,
+        rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
-        **dilated,
     )
-    geometry = Geometry(images.shape[1:3], kernel.shape[:2], strides, padding)
+    covered = (
+        dilation == groups == 1
+        and jnp.issubdtype(images.dtype, jnp.floating)
+        # `jax.export` may leave height and width open.
+        and all(isinstance(size, int) for size in geometry.image_size)
+        and min(geometry.output_size) > 0
+    )
 
     def convolve(images, kernel):
-        # `jax.export` may leave height and width open.
-        known = all(isinstance(size, int) for size in geometry.image_size)
-        floating = jnp.issubdtype(images.dtype, jnp.floating)
-        if dilation != 1 or groups != 1 or not known or not floating:
-            return plain(images, kernel)
-        if min(geometry.output_size) < 1:
+        if not covered:
             return plain(images, kernel)
         fast = partial(_widened, choose(geometry, images.shape[0], *kernel.shape[2:]) or plain)
         return lax.platform_dependent(images, kernel, cpu=fast, default=plain)
