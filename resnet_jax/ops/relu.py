@@ -24,20 +24,19 @@ def _relu_jvp(of_sum, primals, tangents):
     (x,), (dx,) = primals, tangents
     y = relu(x, of_sum)
 
-    def by_output(y, x, dx):
-        return jnp.where(y > 0, dx, 0)
+    def masked(sign, dx):
+        return jnp.where(sign > 0, dx, 0)
 
-    def by_input(y, x, dx):
-        return jnp.where(x > 0, dx, 0)
-
-    choices = {
-        "cpu": lambda y, x, dx: by_output(y, x, _kept(dx)),
-        # Behind the barrier the compiler does not see what the output is made of.
-        "cuda": lambda y, x, dx: by_output(lax.optimization_barrier(y), x, dx),
-    }
-    if not of_sum:
-        del choices["cuda"]
-    return y, lax.platform_dependent(y, x, dx, default=by_output if of_sum else by_input, **choices)
+    # Behind the barrier the compiler does not see what the output is made of.
+    on_gpu = {"cuda": lambda y, x, dx: masked(lax.optimization_barrier(y), dx)} if of_sum else {}
+    return y, lax.platform_dependent(
+        y,
+        x,
+        dx,
+        cpu=lambda y, x, dx: masked(y, _kept(dx)),
+        default=lambda y, x, dx: masked(y if of_sum else x, dx),
+        **on_gpu,
+    )
 
 
 def _kept(x: jax.Array) -> jax.Array:
