@@ -225,11 +225,7 @@ class ResidualBlock(BlockFields):
 
     @nn.nowrap
     def unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """Takes the stride from a convolution's arguments, for the smoothing after it.
-
-        Returns:
-          The arguments, and the stride of the pool or blur; None where there is none.
-        """
+        """Takes the stride of the pool or blur after a convolution from its arguments; or None."""
         changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
         if self.anti_alias == "none" or not changes or "stride" not in spec:
             return spec, None
