@@ -40,9 +40,8 @@ def conv2d(
     Returns:
       [N, H', W', F] in the dtype of `images`.
     """
-    geometry = Geometry(
-        images.shape[1:3], kernel.shape[:2], tuple(strides), tuple(map(tuple, padding))
-    )
+    (_, height, width, _), (rows, columns, _, _) = images.shape, kernel.shape
+    geometry = Geometry((height, width), (rows, columns), strides, padding)
     plain = partial(
         lax.conv_general_dilated,
         window_strides=geometry.strides,

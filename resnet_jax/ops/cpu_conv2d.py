@@ -39,7 +39,8 @@ class Geometry(NamedTuple):
     @property
     def output_size(self) -> tuple[int, int]:
         sizes = zip(*self, strict=True)
-        return tuple((image + sum(pad) - size) // step + 1 for image, size, step, pad in sizes)
+        height, width = ((image + sum(pad) - size) // step + 1 for image, size, step, pad in sizes)
+        return height, width
 
 
 def choose(geometry: Geometry, images: int, channels: int, features: int) -> Callable | None:
@@ -131,7 +132,7 @@ def _both_ways(matrix, grid):
 def _padded(images, padding):
     """Images with zeros around them, or cut where the padding is negative."""
     edges = ((0, 0), *padding, (0, 0))
-    return lax.pad(images, jnp.zeros((), images.dtype), [(*edge, 0) for edge in edges])
+    return lax.pad(images, jnp.zeros((), images.dtype), [(low, high, 0) for low, high in edges])
 
 
 def _taps(images, taps, strides, size):

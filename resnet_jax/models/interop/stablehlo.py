@@ -57,10 +57,10 @@ def write_stablehlo(
     check_installed()
     moments = [np.asarray(moment, np.float32) for moment in (mean, std)]
 
-    def program(images: jax.Array) -> jax.Array:
+    def program(images: jax.Array) -> Any:
         if raw:
             return model.apply(variables, images)
-        logits = model.apply(variables, normalise(images, *moments))
+        logits: Any = model.apply(variables, normalise(images, *moments))
         return jax.nn.softmax(logits) if model.num_classes else logits
 
     (count,) = export.symbolic_shape("n")
