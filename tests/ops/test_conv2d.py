@@ -49,12 +49,13 @@ SHAPES = {
 }
 
 
-def stock(images, kernel, strides, padding, groups):
+def stock(images, kernel, strides, padding, groups, dilation=1):
     return lax.conv_general_dilated(
         images,
         kernel,
         strides,
         padding,
+        rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
