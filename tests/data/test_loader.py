@@ -500,6 +500,27 @@ def test_images_too_many_to_keep_resized_are_resized_batch_by_batch(monkeypatch)
     assert np.array_equal(streamed[1]["image"], whole["image"])
 
 
+@pytest.mark.parametrize("image_size", [None, 12])
+def test_images_in_memory_have_an_evaluation_size_of_their_own(monkeypatch, image_size):
+    fields = {"image_size": image_size, "eval_size": 16, "interpolation": "bicubic"}
+    side = image_size or 8
+    assert loader(True, 16, **fields)[0]["image"].shape == (16, side, side, 1)
+    scored = loader(False, 16, **fields)
+    assert scored.image_shape == (16, 16, 1)
+    own = data.open_source(settings(), False, 0)
+    expected = [
+        np.asarray(
+            Image.fromarray(own[place].image[..., 0]).resize((16, 16), Image.Resampling.BICUBIC)
+        )
+        for place in scored[0]["index"]
+    ]
+    assert np.abs(scored[0]["image"][..., 0].astype(int) - np.stack(expected)).mean() <= 1
+    monkeypatch.setattr("resnet_jax.data.IN_MEMORY_BYTES", 1000)
+    streamed = loader(False, 16, **fields)
+    assert streamed.source.image_shape == (8, 8, 1)
+    assert np.array_equal(streamed[0]["image"], scored[0]["image"])
+
+
 def test_grey_encoded_images_of_one_size_are_cropped_grey(tmp_path, monkeypatch):
     monkeypatch.setattr("resnet_jax.data.sources.tfds.IN_MEMORY_BYTES", 100)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)

@@ -6,6 +6,7 @@ sheared or turned, pixels are interpolated bilinearly, as torchvision's referenc
 whole pixels. What comes into view from outside is `fill`.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -82,7 +83,7 @@ def posterize(image: Image.Image, bits: int) -> Image.Image:
 
 def solarize(image: Image.Image, threshold: float) -> Image.Image:
     """Inverts the values from `threshold` on; 256 leaves the image."""
-    return ImageOps.solarize(image, threshold)
+    return ImageOps.solarize(image, math.ceil(threshold))
 
 
 def solarize_add(image: Image.Image, amount: int) -> Image.Image:
