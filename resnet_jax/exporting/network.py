@@ -54,10 +54,10 @@ class Network(NamedTuple):
     @classmethod
     def of(cls, model: ResNet, variables: Mapping[str, Any], description: Description) -> "Network":
         """Takes what `restore` and `load_pretrained` give."""
-        single = {"dtype": "float32", "param_dtype": "float32"}
         arrays = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
         arrays = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), arrays)
-        return cls(model.clone(**single), arrays, description)
+        single = model.clone(dtype="float32", param_dtype="float32")
+        return cls(single, arrays, description)
 
     @property
     def images(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def check_installed() -> None:
     """Raises `UserError` where the package that writes the file is missing."""
     try:
-        import flatbuffers  # noqa: F401
+        import flatbuffers  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "--format=stablehlo: jax.export writes its file by flatbuffers, which is missing; pip"
@@ -57,10 +57,10 @@ def write_stablehlo(
     check_installed()
     moments = [np.asarray(moment, np.float32) for moment in (mean, std)]
 
-    def program(images: jax.Array) -> jax.Array:
+    def program(images: Any) -> Any:
         if raw:
             return model.apply(variables, images)
-        logits = model.apply(variables, normalise(images, *moments))
+        logits: Any = model.apply(variables, normalise(images, *moments))
         return jax.nn.softmax(logits) if model.num_classes else logits
 
     (count,) = export.symbolic_shape("n")
