@@ -11,9 +11,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from resnet_jax import config as config_lib
 from resnet_jax import pretrained, run
 from resnet_jax.data.sources.imagenet import readable
 from resnet_jax.description import Description
+from resnet_jax.distributed.consensus import differing
 from resnet_jax.errors import UserError
 from resnet_jax.models.interop.torch_files import read_weights
 from resnet_jax.models.interop.torch_weights import adapt_channels, classes_of, load_torch
@@ -42,19 +44,30 @@ class Initial:
     digest: str
 
 
-def read_initial(config: ConfigDict, model: ResNet, channels: int) -> Initial:
+def read_initial(config: ConfigDict, channels: int) -> Initial:
     """Reads the weights to start from.
 
     Args:
       config: the recipe, in which the weights' digest is filled, and where it leaves them open also
         the mean and deviation that their images were normalised by.
-      model: its network.
       channels: of the images.
 
     Raises:
-      UserError: there is nothing to read, or a file does not fit the network.
+      UserError: there is nothing to read, a file does not fit the network, or the weights are not
+        those of the digest or of process 0.
     """
+    model = config_lib.build_model(config)
     initial = _read(config.init.weights, config.init.prefix, model, channels)
+    if config.init.digest not in (None, initial.digest):
+        raise UserError(
+            f"config.init.weights = {config.init.weights!r}: their SHA-256 is {initial.digest}, and"
+            f" config.init.digest {config.init.digest}; give those weights, or leave the digest out"
+        )
+    if others := differing(initial.digest):
+        raise UserError(
+            f"config.init.weights = {config.init.weights!r}: process {', '.join(map(str, others))}"
+            " sees other weights than process 0; give all the same ones"
+        )
     config.init.digest = initial.digest
     description = initial.description
     if config.data.mean is None and description and len(description.mean) == channels:
@@ -63,6 +76,11 @@ def read_initial(config: ConfigDict, model: ResNet, channels: int) -> Initial:
 
 
 def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
+    if prefix and not Path(source).is_file():
+        raise UserError(
+            f"config.init.prefix = {prefix!r}: config.init.weights = {source!r} is no file of"
+            " weights, which alone has keys to choose from; leave it out"
+        )
     if (epath.Path(source) / "checkpoints").is_dir():
         loaded, variables, description = run.restore(source)
         variables = jax.device_get(variables)

@@ -225,7 +225,7 @@ def restore(
     Args:
       workdir: what `--workdir` was.
       which: "best" by the run's metric, "last", or a step.
-      mesh: devices to copy the variables to; None leaves them on the default device.
+      mesh: devices to copy the variables to; None leaves them on this process's first.
 
     Returns:
       The Flax module, its variables ("params" and "batch_stats"), and what they are.
@@ -245,9 +245,8 @@ def restore(
         )
     notes = checkpoints.notes(step)
     classes = read_classes(workdir)
-    sharding = (
-        jax.sharding.SingleDeviceSharding(jax.devices()[0]) if mesh is None else replicated(mesh)
-    )
+    local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = local if mesh is None else replicated(mesh)
     variables = checkpoints.restore_variables(step, sharding)
     checkpoints.close()
     return (

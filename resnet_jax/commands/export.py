@@ -57,8 +57,7 @@ def _load(arguments: Arguments) -> Network:
         prepare_runtime("float32")
         return Network.of(*pretrained.load_pretrained(arguments.weights, size="test"))
     # What was trained in float64 is read as such.
-    config = run.read_config(arguments.workdir)
-    prepare_runtime(config.precision)
+    prepare_runtime(run.read_config(arguments.workdir).precision)
     return Network.of(*run.restore(arguments.workdir, arguments.which))
 
 

@@ -189,7 +189,7 @@ def _begin(
     if is_lead():
         sources = experiment.train_loader.source, experiment.eval_loader.source
         run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
-    state = experiment.create_state()
+    state = experiment.create_state(for_checkpoint=notes is not None)
     for line in experiment.notes:
         display.say(line)
     return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from resnet_jax.data.loader import Loader, PendingBatch, Stopped
+from resnet_jax.data.loader import Loader
+from resnet_jax.data.pending import PendingBatch, Stopped
 
 
 class Prefetcher:

@@ -53,7 +53,7 @@ def _write_stablehlo(stage: Path, network: Network, settings: Settings) -> Writt
 
 
 def _write_onnx(stage: Path, network: Network, settings: Settings) -> Written:
-    import onnxruntime  # pyright: ignore[reportMissingImports]
+    import onnxruntime
 
     from resnet_jax.models.interop import onnx_graph
 
@@ -125,8 +125,8 @@ def _check_stablehlo(network: Network) -> None:
 
 def _check_onnx(network: Network) -> None:
     try:
-        import onnx  # noqa: F401  # pyright: ignore[reportMissingImports]
-        import onnxruntime  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
     except ImportError as error:
         raise UserError(
             f'--format=onnx: {error.name} is missing; pip install "flax-resnet[onnx]"'

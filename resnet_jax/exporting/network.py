@@ -56,8 +56,7 @@ class Network(NamedTuple):
         """Takes what `restore` and `load_pretrained` give."""
         arrays = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
         arrays = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), arrays)
-        single = model.clone(dtype="float32", param_dtype="float32")
-        return cls(single, arrays, description)
+        return cls(model.clone(dtype="float32", param_dtype="float32"), arrays, description)
 
     @property
     def images(self) -> dict[str, Any]:

@@ -196,7 +196,7 @@ class ResidualBlock(BlockFields):
             last = number == len(specs)
             zero = self.zero_init and self.residual and last
             if before:
-                y = nn.relu(self._normalise(y, f"bn{number}", train))
+                y = relu(self._normalise(y, f"bn{number}", train))
             if number == 1:
                 activated = y
             if smooth is not None:
@@ -207,7 +207,7 @@ class ResidualBlock(BlockFields):
             y = self._convolve(y, **spec, name=f"conv{number}")
             if not before:
                 y = self._normalise(y, f"bn{number}", train, zeros if zero else ones)
-                y = y if last else nn.relu(y)
+                y = y if last else relu(y)
         if self.se_ratio:
             y = self.se(ratio=self.se_ratio, name="se", param_dtype=self.param_dtype)(y)
         if self.eca:
@@ -216,7 +216,7 @@ class ResidualBlock(BlockFields):
             if train and not (isinstance(drop_rate, float) and drop_rate == 0):
                 y = drop_branch(y, drop_rate, self.make_rng("dropout"))
             y = y + self._shortcut(x, activated, train)
-        return y if before else relu(y)
+        return y if before else relu(y, of_sum=True)
 
     @nn.nowrap
     def _dilated(self, first: bool = False) -> dict[str, int]:
@@ -225,11 +225,7 @@ class ResidualBlock(BlockFields):
 
     @nn.nowrap
     def unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """Takes the stride from a convolution's arguments, for the smoothing after it.
-
-        Returns:
-          The arguments, and the stride of the pool or blur; None where there is none.
-        """
+        """Takes the stride of the pool or blur after a convolution from its arguments; or None."""
         changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
         if self.anti_alias == "none" or not changes or "stride" not in spec:
             return spec, None

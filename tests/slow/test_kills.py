@@ -73,7 +73,7 @@ def test_kills_of_two_starts_in_one_workdir_lose_nothing(straight, tmp_path):
             first = start(workdir)
             time.sleep(moments.uniform(0, 4))
             second = start(workdir)
-            time.sleep(moments.uniform(2, 6))
+            time.sleep(moments.uniform(0.3, 4))
             for process, chance in ((first, 0.6), (second, 0.4)):
                 if moments.random() < chance:
                     kill(process, signal.SIGTERM)

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import onnx  # pyright: ignore[reportMissingImports]
-from onnx import TensorProto, helper  # pyright: ignore[reportMissingImports]
+import onnx
+from onnx import TensorProto, helper
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import ResidualBlock

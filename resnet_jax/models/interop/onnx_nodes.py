@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import helper, numpy_helper  # pyright: ignore[reportMissingImports]
+from onnx import helper, numpy_helper
 
 
 class Nodes:

@@ -12,19 +12,17 @@ from resnet_jax.models.variants import ALIASES, VARIANTS
 # Families of timm's that the table of networks lacks: how their names look, the nearest network,
 # and what differs.
 _FOREIGN = (
-    (r"ecaresne(x?)t", "seresnet50", "gates that are one convolution over the channels (ECA)"),
-    (r"(se)?resne(x?)taa", "resnet50d", "anti-aliased strides"),
-    (r"resnetblur", "resnet50", "strides behind a blur filter"),
+    (r".*_pruned", "ecaresnet50d", "pruned channels"),
     (r"skresne(x?)t", "resnet50", "selective kernels: two branches of different dilation"),
     (r"resnest", "resnet50d", "split attention"),
     (r"res2ne(x?)t", "resnet50", "groups that feed each other inside a block"),
-    (r"(gluon_)?senet154", "seresnext101_32x4d", "a stem and blocks of twice the channels"),
-    (r"resnetv2_.*_bit|resnetv2_.*bitm?", "resnet50_v2", "weight standardisation and GroupNorm"),
-    (r"resnetv2_.*_(evos|frn)", "resnet50_v2", "a normalisation with an activation of its own"),
-    (r"resnetv2_.*_gn|resnet.*_gn", "resnet50", "GroupNorm: set norm='group'"),
-    (r".*\d+t(n)?(_|$)", "resnet50d", "a stem of other widths (tiered)"),
-    (r".*\d+s(_|$)", "resnet50c", "a stem of twice the width"),
-    (r".*_pruned|ecaresnetlight", "resnet50d", "pruned channels"),
+    (r"legacy_se", "seresnet50", "a max pool without border, and arrays of other names"),
+    (r"resnetv2_.*_(evos|frn)", "resnet50d_v2", "a normalisation with an activation of its own"),
+    (r"resnet.*_(clip|mlp)", "resnetaa50d", "a stem that ends in an average (CLIP)"),
+    (r"nf_", "resnet50", "scaled and standardised kernels in place of a normalisation"),
+    (r"(bat|bot|halo|lambda|sehalo)", "resnet50d", "blocks with attention"),
+    (r".*\d+(ts|q)(_|$)", "resnet50t", "SiLU in place of ReLU, and a stem of its own"),
+    (r"tresnet", "resnetaa50", "a stem that rearranges pixels, and leaky activations"),
 )
 # What a network may be made with and still compute the table's function when it is scored.
 _NEUTRAL = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate"}

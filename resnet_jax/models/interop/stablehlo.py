@@ -18,7 +18,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def check_installed() -> None:
     """Raises `UserError` where the package that writes the file is missing."""
     try:
-        import flatbuffers  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import flatbuffers  # noqa: F401
     except ImportError as error:
         raise UserError(
             "--format=stablehlo: jax.export writes its file by flatbuffers, which is missing; pip"
@@ -57,7 +57,7 @@ def write_stablehlo(
     check_installed()
     moments = [np.asarray(moment, np.float32) for moment in (mean, std)]
 
-    def program(images: Any) -> Any:
+    def program(images: jax.Array) -> Any:
         if raw:
             return model.apply(variables, images)
         logits: Any = model.apply(variables, normalise(images, *moments))

@@ -195,7 +195,7 @@ def _tensor(torch: Any, array: np.ndarray) -> Any:
 
 def _torch(path: Path) -> Any:
     try:
-        import torch  # pyright: ignore[reportMissingImports]
+        import torch
     except ImportError as error:
         raise UserError(
             f"{path}: files of PyTorch's own format need it; pip install torch, or use a"

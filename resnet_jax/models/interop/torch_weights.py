@@ -199,7 +199,7 @@ def _check_fit(
         beside = f", beside {', '.join(others)}" if others else ""
         raise UserError(
             f"{where}: the network's arrays have names that start with {prefix!r}{beside}; give"
-            f" prefix={prefix!r}"
+            f" prefix={prefix!r}, which a recipe has as init.prefix"
         )
     hint = ""
     if all(row[0].startswith(_HEADS) for row in rows):
