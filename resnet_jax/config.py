@@ -12,7 +12,7 @@ from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
 from resnet_jax.models import ResNet, zoo
 from resnet_jax.models.interop import fields as init_fields
-from resnet_jax.training import loss, optimizer, schedule
+from resnet_jax.training import average, distillation, loss, optimizer, schedule
 from resnet_jax.training.checkpointing import checkpoints
 
 FIELDS = {
@@ -39,6 +39,13 @@ FIELDS = {
     "eval_every_epochs": Field(
         1.0, "epochs between evaluations; the end is always evaluated", above=0
     ),
+    "stop_at_top1": Field(
+        None,
+        "end the run at the first evaluation with at least this top-1, a fraction",
+        float,
+        above=0,
+        at_most=1,
+    ),
     "log_every_steps": Field(100, "steps between lines of the training log", above=0),
 }
 
@@ -48,13 +55,15 @@ SECTIONS = {
     "optimizer": optimizer.FIELDS,
     "schedule": schedule.FIELDS,
     "loss": loss.FIELDS,
+    "ema": average.FIELDS,
+    "distill": distillation.FIELDS,
     "checkpoint": checkpoints.FIELDS,
     "init": init_fields.FIELDS,
 }
 
 # A run may go on although these differ: they do not change what it learns.
 HARMLESS = {"eval_batch_size", "log_every_steps", "data.dir", "data.num_threads", "data.prefetch"}
-HARMLESS |= {f"checkpoint.{name}" for name in checkpoints.FIELDS}
+HARMLESS |= {"ema.score_both"} | {f"checkpoint.{name}" for name in checkpoints.FIELDS}
 
 PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and statistics
     "float32": ("float32", "float32"),
@@ -164,7 +173,16 @@ def validate(config: ConfigDict) -> None:
             f" {config.batch_size}"
         )
     # A network checks its own fields when it is built, which allocates nothing.
-    build_model(config)
+    _check_sizes(config, build_model(config))
+
+
+def _check_sizes(config: ConfigDict, model: ResNet) -> None:
+    sizes, least = tuple(config.data.progressive_sizes), model.smallest_image()
+    if sizes and sizes[0] < least:
+        raise UserError(
+            f"config.data.progressive_sizes = {sizes!r}: too small for the strides of"
+            f" {config.model.name}, whose images need {least} pixels a side"
+        )
 
 
 def without_effect(config: ConfigDict) -> dict[str, str]:

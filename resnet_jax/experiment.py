@@ -10,8 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax import config as config_lib
-from resnet_jax import data
-from resnet_jax.distributed.consensus import differing
+from resnet_jax import data, resolution
 from resnet_jax.distributed.mesh import (
     make_mesh,
     put_replicated,
@@ -25,15 +24,14 @@ from resnet_jax.models import ResNet
 from resnet_jax.models.depths import module_depths
 from resnet_jax.models.frozen_norms import hold_norms
 from resnet_jax.seeds import seed_words
+from resnet_jax.teacher import Teacher
 from resnet_jax.training import schedule, step
+from resnet_jax.training.average import Average, make_move
 from resnet_jax.training.loss import LOSSES, make_loss
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.param_groups import ParamGroups
-from resnet_jax.training.plan import Plan
+from resnet_jax.training.plan import Phase, Plan
 from resnet_jax.training.state import LossScale, TrainState
-
-# Where a process finds its data, and how it reads them, changes nothing that is learned.
-OWN_TO_A_PROCESS = {"data.dir", "data.num_threads", "data.prefetch"}
 
 
 class Experiment:
@@ -46,7 +44,7 @@ class Experiment:
       say: told of each image that is skipped.
 
     Attributes:
-      config: the recipe; after `resolve`, with the fields filled that data and devices decide.
+      config: the recipe; of `for_training` with the fields filled that data and devices decide.
       mesh: all devices.
       notes: lines that a person should know of how the run begins.
     """
@@ -57,6 +55,7 @@ class Experiment:
         self.notes: list[str] = []
         self._say = say
         self._initial: Initial | None = None
+        self._teacher: Teacher | None = None
 
     @classmethod
     def for_training(
@@ -70,7 +69,7 @@ class Experiment:
         """
         experiment = cls(config, say)
         config_lib.check_batch(config, experiment.mesh.size)
-        experiment.check_processes(experiment.train_loader, experiment.eval_loader)
+        resolution.check_processes(config, experiment.train_loader, experiment.eval_loader)
         experiment.resolve()
         if experiment.plan.total_steps < 1:
             raise UserError(
@@ -80,16 +79,23 @@ class Experiment:
         return experiment
 
     @functools.cached_property
-    def train_loader(self) -> data.Loader:
+    def train_loader(self) -> data.Loader | data.ProgressiveLoader:
         """This process's share of the training split."""
-        return self._open(train=True)
+        config = self.config
+
+        def open_at(size: int | None, say: Callable[[str], None] | None) -> data.Loader:
+            return self._open(config if size is None else _of_size(config, size), True, say)
+
+        return data.grown(open_at, config.data, self._say)
 
     @functools.cached_property
     def eval_loader(self) -> data.Loader:
         """This process's share of the evaluation split."""
-        return self._open(train=False)
+        return self._open(self.config, False, self._say)
 
-    def batches(self, loader: data.Loader, start: int, stop: int) -> data.Prefetcher:
+    def batches(
+        self, loader: data.Loader | data.ProgressiveLoader, start: int, stop: int
+    ) -> data.Prefetcher:
         """Opens the batches `start` to `stop` of a loader, made ahead and placed on the devices."""
         put = functools.partial(shard_batch, self.mesh)
         return data.Prefetcher(loader, start, stop, put, self.config.data.prefetch)
@@ -109,6 +115,7 @@ class Experiment:
             eval_every_epochs=self.config.eval_every_epochs,
             save_every_epochs=self.config.checkpoint.every_epochs,
             log_every_steps=self.config.log_every_steps,
+            stop_at_top1=self.config.stop_at_top1,
         )
 
     @property
@@ -185,26 +192,34 @@ class Experiment:
                 opt_state=self.optimizer.init(variables["params"]),
                 loss_scale=LossScale.create() if self.config.precision == "float16" else None,
                 seed=words,
+                ema=Average.create(**variables) if self.config.ema.decay else None,
             )
 
         variables = self.random_variables() if for_checkpoint else self.initial_variables()
-        return self._jit_once(create, donate_argnums=0)(variables, seed_words(self.config.seed))
+        state = self._jit_once(create, donate_argnums=0)(variables, seed_words(self.config.seed))
+        if self._teacher is None:
+            return state
+        return state.replace(teacher=put_replicated(self.mesh, self._teacher.variables))
 
     @property
     def train_step(self) -> Any:
         """The jitted (state, batch) -> (state, `step.Metrics`) of the first step; see `phases`."""
-        return self.phases[0][1]
+        return self.phases[0].step
 
     @functools.cached_property
-    def phases(self) -> tuple[tuple[int, Any], ...]:
-        """The training steps of a run, each with the number of the first step it does not take."""
+    def phases(self) -> tuple[Phase, ...]:
+        """The stretches of the run, one after another."""
         parts, total = self.config.accumulate_steps, self.plan.total_steps
         frozen = self.groups.freeze_steps(self.plan.steps_per_epoch, total) if self.groups else 0
-        ends = {frozen: True, total: frozen == total}
+        steps = {
+            is_frozen: self.make_train_step(parts, is_frozen=is_frozen)
+            for is_frozen in {frozen > 0, frozen == total}
+        }
+        shapes = self.train_loader.stretches(total)
+        ends = sorted({frozen, *(end for end, _ in shapes)} - {0})
         return tuple(
-            (end, self.make_train_step(parts, is_frozen=is_frozen))
-            for end, is_frozen in ends.items()
-            if end
+            Phase(end, steps[end <= frozen], next(shape for last, shape in shapes if end <= last))
+            for end in ends
         )
 
     def make_train_step(self, accumulate_steps: int, *, is_frozen: bool = False) -> Any:
@@ -229,6 +244,8 @@ class Experiment:
             schedule=self.schedule,
             accumulate_steps=accumulate_steps,
             frozen=groups.frozen(self.param_shapes) if groups else None,
+            distillation=self._teacher.distillation(self.config) if self._teacher else None,
+            move_average=make_move(self.config.ema, self.plan.steps_per_epoch),
         )
         return self._jit_step(function, donate_argnums=0)
 
@@ -246,56 +263,16 @@ class Experiment:
         return self._jit_step(function)
 
     def resolve(self) -> None:
-        """Fills the fields that the training data and the devices decide, so that a run keeps them.
+        """Fills the fields that the training data and the devices decide; see `resolution`."""
+        self.config, self._initial, self._teacher = resolution.resolve(
+            self.config, self.train_loader
+        )
 
-        Raises:
-          UserError: the network has fewer classes than the data.
-        """
-        config = config_lib.from_json(config_lib.to_json(self.config))
-        if config.precision == "auto":
-            config.precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        source, classes = self.train_loader.source, len(self.train_loader.source.classes)
-        if config.model.num_classes is None:
-            config.model.num_classes = classes
-        elif config.model.num_classes < classes:
-            raise UserError(
-                f"config.model.num_classes = {config.model.num_classes}: {source.name} has "
-                f"{classes} classes; leave it None"
-            )
-        # A run that is there has both fields filled, and may do without the weights.
-        if config.init.weights is not None and None in (config.init.digest, config.data.mean):
-            self._initial = read_initial(config, self.train_loader.image_shape[2])
-        height, width = self.train_loader.image_shape[:2]
-        if height == width:  # others have a size of their own, which the field cannot say
-            config.data.image_size = height
-        if config.data.mean is None:
-            config.data.mean, config.data.std = source.moments()
-        config.data.holdout = source.holdout
-        self.config = config
-
-    def check_processes(self, *loaders: data.Loader) -> None:
-        """Checks that all processes have one recipe and one data set, wherever it lies; a barrier.
-
-        Raises:
-          UserError: one has another than process 0; in every process.
-        """
-        sources = [loader.source for loader in loaders]
-        flat = config_lib.flatten(self.config)
-        fields = {name: value for name, value in flat if name not in OWN_TO_A_PROCESS}
-        described = [(source.split, data.fingerprint(source)["digest"]) for source in sources]
-        if others := differing(repr((fields, described))):
-            raise UserError(
-                f"another recipe or other data than process 0 in process "
-                f"{', '.join(map(str, others))}: give all the same command, a --workdir that all "
-                f"of them see, and the same files in config.data.dir (here "
-                f"{self.config.data.dir!r}: "
-                f"{', '.join(f'{len(source)} {source.split} images' for source in sources)})"
-            )
-
-    def _open(self, train: bool) -> data.Loader:
-        config = self.config
+    def _open(
+        self, config: ConfigDict, train: bool, say: Callable[[str], None] | None
+    ) -> data.Loader:
         return data.Loader(
-            data.open_source(config.data, train=train, seed=config.seed, say=self._say),
+            data.open_source(config.data, train=train, seed=config.seed, say=say),
             config.data,
             batch_size=config.batch_size if train else config.eval_batch_size or config.batch_size,
             seed=config.seed,
@@ -303,7 +280,7 @@ class Experiment:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             pad_to=self.mesh.size,
-            say=self._say,
+            say=say,
         )
 
     @property
@@ -328,3 +305,10 @@ class Experiment:
 
         whole, rows = replicated(self.mesh), split_by_batch(self.mesh)
         return jax.jit(on_mesh, in_shardings=(whole, rows), out_shardings=whole, **options)
+
+
+def _of_size(config: ConfigDict, size: int) -> ConfigDict:
+    """Returns a copy of a recipe with another size of training images."""
+    copy = config_lib.from_json(config_lib.to_json(config))
+    copy.data.image_size = size
+    return copy

@@ -57,15 +57,21 @@ def read_initial(config: ConfigDict, channels: int) -> Initial:
         those of the digest or of process 0.
     """
     model = config_lib.build_model(config)
-    initial = _read(config.init.weights, config.init.prefix, model, channels)
+    source, prefix = config.init.weights, config.init.prefix
+    if prefix and not Path(source).is_file():
+        raise UserError(
+            f"config.init.prefix = {prefix!r}: config.init.weights = {source!r} is no file of"
+            " weights, which alone has keys to choose from; leave it out"
+        )
+    initial = read_weights_of(source, model, channels, prefix=prefix)
     if config.init.digest not in (None, initial.digest):
         raise UserError(
-            f"config.init.weights = {config.init.weights!r}: their SHA-256 is {initial.digest}, and"
+            f"config.init.weights = {source!r}: their SHA-256 is {initial.digest}, and"
             f" config.init.digest {config.init.digest}; give those weights, or leave the digest out"
         )
     if others := differing(initial.digest):
         raise UserError(
-            f"config.init.weights = {config.init.weights!r}: process {', '.join(map(str, others))}"
+            f"config.init.weights = {source!r}: process {', '.join(map(str, others))}"
             " sees other weights than process 0; give all the same ones"
         )
     config.init.digest = initial.digest
@@ -75,18 +81,37 @@ def read_initial(config: ConfigDict, channels: int) -> Initial:
     return initial
 
 
-def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
-    if prefix and not Path(source).is_file():
-        raise UserError(
-            f"config.init.prefix = {prefix!r}: config.init.weights = {source!r} is no file of"
-            " weights, which alone has keys to choose from; leave it out"
-        )
+def read_weights_of(
+    source: str,
+    model: ResNet | None,
+    channels: int,
+    *,
+    prefix: str = "",
+    field: str = "config.init.weights",
+) -> Initial:
+    """Reads weights of any origin.
+
+    Args:
+      source: a run's directory, a file of weights, or a repository's name.
+      model: the network that a file is of; None: a file is refused.
+      channels: of the images of a file's network.
+      prefix: of a file's keys to take.
+      field: that names the source, for messages.
+
+    Raises:
+      UserError: there is nothing to read, or a file does not fit the network.
+    """
     if (epath.Path(source) / "checkpoints").is_dir():
         loaded, variables, description = run.restore(source)
         variables = jax.device_get(variables)
         return Initial(source, loaded, variables, description, False, _digest_of(variables))
     path = Path(source)
     if path.is_file():
+        if model is None:
+            raise UserError(
+                f"{field} = {source!r}: a file does not tell its network; name it, as list_models"
+                " does, in config.distill.network"
+            )
         variables = load_torch(
             model, path, num_classes=model.num_classes, in_channels=channels, prefix=prefix
         )
@@ -95,7 +120,7 @@ def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
         return Initial(source, None, variables, None, has_head, digest)
     if not path.is_dir() and source.count("/") != 1:
         raise UserError(
-            f"config.init.weights = {source!r}: neither a run, nor a file or directory of weights,"
+            f"{field} = {source!r}: neither a run, nor a file or directory of weights,"
             " nor OWNER/NAME of a repository; see resnet_jax.list_pretrained()"
         )
     loaded, variables, description = pretrained.load_pretrained(source)
@@ -122,7 +147,7 @@ def begin_from(
       UserError: the weights are of another network, or the classifier cannot be kept.
     """
     _check_same_network(initial, model)
-    keeps = head != "fresh" and _same_classes(initial, model, classes)
+    keeps = head != "fresh" and same_classes(initial, model.num_classes, classes)
     if head == "keep" and not keeps:
         raise UserError(
             f"config.init.head = 'keep': the classes of {initial.source} are not those of the data;"
@@ -169,11 +194,18 @@ def _check_same_network(initial: Initial, model: ResNet) -> None:
             )
 
 
-def _same_classes(initial: Initial, model: ResNet, classes: Sequence[str]) -> bool:
+def same_classes(initial: Initial, num_classes: int, classes: Sequence[str]) -> bool:
+    """Whether weights tell apart the classes that a network of `num_classes` is to learn.
+
+    Args:
+      initial: the weights.
+      num_classes: of the network.
+      classes: the names of the data's classes.
+    """
     if initial.model is None or initial.description is None:
         return initial.has_head
     known = tuple(readable(initial.description.classes))
-    return initial.model.num_classes == model.num_classes and known == tuple(readable(classes))
+    return initial.model.num_classes == num_classes and known == tuple(readable(classes))
 
 
 def _digest_of(variables: Mapping[str, Any]) -> str:

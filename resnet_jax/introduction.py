@@ -32,8 +32,20 @@ def rows(experiment: Experiment, workdir: str) -> Iterator[tuple[str, str]]:
     yield (
         "schedule",
         f"{config.num_epochs:g} epochs of {plan.steps_per_epoch:,} steps; "
-        f"{config.optimizer.name}, {_rate(experiment)}, {_course(config.schedule)}",
+        f"{config.optimizer.name}, {_rate(experiment)}, {_course(config.schedule)}"
+        + (f", gradients of norm {clip:g} at most" if (clip := config.optimizer.clip_norm) else ""),
     )
+    if config.data.progressive_sizes:
+        stages = zip(config.data.progressive_sizes, config.data.progressive_epochs, strict=True)
+        grown = ", ".join(f"{size} to epoch {end:g}" for size, end in stages)
+        yield "sizes", f"images of {grown}, then {height}"
+    if config.distill.teacher is not None:
+        share, temperature = config.distill.weight, config.distill.temperature
+        yield (
+            "teacher",
+            f"{config.distill.teacher} (SHA-256 {config.distill.digest[:12]}): its distance is"
+            f" {share:g} of the loss, at temperature {temperature:g}",
+        )
     parts = config.accumulate_steps
     yield (
         "batch",
@@ -42,6 +54,8 @@ def rows(experiment: Experiment, workdir: str) -> Iterator[tuple[str, str]]:
     )
     if experiment.groups:
         yield from experiment.groups.table(experiment.param_shapes).items()
+    if config.ema.decay:
+        yield "average", _average(config.ema)
     yield "workdir", str(workdir)
 
 
@@ -53,6 +67,19 @@ def _rate(experiment: Experiment) -> str:
         return f"peak rate {peak:g} = base_lr"
     base = schedule.base_batch_size(config.schedule, config.optimizer.name)
     return f"peak rate {peak:g} = base_lr {base_lr:g} x batch {config.batch_size} / {base}"
+
+
+def _average(ema: Mapping) -> str:
+    moves = "each step" if ema["every"] == 1 else f"every {ema['every']} steps"
+    start = ema["start_epochs"]
+    after = f", after {start:g} epochs" if start else ""
+    scored = (
+        "scored beside the parameters, which doubles an evaluation's cost"
+        " (config.ema.score_both=False: alone)"
+        if ema["score_both"]
+        else "scored alone"
+    )
+    return f"decay {ema['decay']:g} {moves}{after}; {scored}"
 
 
 def _course(settings: Mapping) -> str:
@@ -69,6 +96,12 @@ def warnings(experiment: Experiment) -> list[str]:
     trained, scored = experiment.train_loader.source, experiment.eval_loader.source
     lines = config_lib.warnings(experiment.config)
     lines += schedule.warnings(experiment.config.schedule, experiment.config.num_epochs)
+    ends, length = experiment.config.data.progressive_epochs, experiment.config.num_epochs
+    if late := [end for end in ends if end >= length]:
+        lines.append(
+            f"data.progressive_epochs {late} lie at or past the last epoch ({length:g}): the sizes"
+            " after them are never reached"
+        )
     if shared := data.count_shared(trained, scored):
         lines.append(
             f"{scored.split} is scored and {trained.split} trained on, which share {shared:,} "

@@ -1,7 +1,11 @@
 """The recipes that came with the package."""
 
 import ast
+import importlib.util
+import re
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 FOLDER = "configs"
 
@@ -25,6 +29,24 @@ def shipped() -> dict[str, Path]:
 
 
 def headline(path: Path) -> str:
-    """Returns the first line of a recipe's docstring, which says what it is."""
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]
+    """Returns the first paragraph of a recipe's docstring, which says what it is, as one line."""
+    return " ".join(_docstring(path).partition("\n\n")[0].split())
+
+
+def told(path: Path) -> dict[str, str]:
+    """Returns what a recipe's docstring says behind "Expected:" and "Cost:", without line ends."""
+    words = " ".join(_docstring(path).split())
+    _, *parts = re.split(r"(Expected|Cost): ", words)
+    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def load(path: Path) -> ConfigDict:
+    """Returns the recipe of a file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""

@@ -167,6 +167,8 @@ def merge_with_saved(
             f"accumulate_steps {old.accumulate_steps} -> {config.accumulate_steps}: with BatchNorm,"
             " its statistics are those of the new parts from here"
         )
+    if merged.distill.teacher != old.distill.teacher:
+        merged.distill.digest = None  # of the one that the run had until now
     return merged, lines
 
 
@@ -228,7 +230,8 @@ def restore(
       mesh: devices to copy the variables to; None leaves them on this process's first.
 
     Returns:
-      The Flax module, its variables ("params" and "batch_stats"), and what they are.
+      The Flax module, its variables ("params" and "batch_stats"; those of the moving average where
+      the run has one), and what they are.
 
     Raises:
       UserError: there is no such run or checkpoint, or it is damaged.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,10 @@ def tiny_recipe(**changes):
         config_lib.set_field(config, name.replace("__", "."), value)
     config_lib.validate(config)
     return config
+
+
+def without_the_end(workdir, into):
+    """Copies a run as it was at its last checkpoint but one."""
+    shutil.copytree(workdir, into)
+    shutil.rmtree(max((into / "checkpoints").iterdir(), key=lambda path: int(path.name)))
+    return into

@@ -86,3 +86,15 @@ def test_a_large_image_and_a_small_stem_are_what_is_advised_against():
     said = introduction.advice(experiment)
     assert 'config.model.stem="imagenet"' in said
     assert "config.data.image_size than 128" in said
+
+
+def test_sizes_that_are_never_reached_are_said():
+    sizes = {"data__image_size": 8, "data__progressive_sizes": (4, 6)}
+    experiment = Experiment.for_training(
+        tiny_recipe(**sizes, data__progressive_epochs=(1.0, 2.0), num_epochs=2.0)
+    )
+    (line,) = introduction.warnings(experiment)
+    assert line.startswith("data.progressive_epochs [2.0] lie at or past the last epoch (2)")
+    assert ("sizes", "images of 4 to epoch 1, 6 to epoch 2, then 8") in introduction.rows(
+        experiment, "somewhere"
+    )

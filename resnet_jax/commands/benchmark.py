@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resnet_jax import config as config_lib
 from resnet_jax.commands import Verb
 from resnet_jax.distributed.consensus import lead_says
 from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
@@ -53,6 +54,9 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
     """
     prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
+    config = config_lib.from_json(config_lib.to_json(config))
+    # A step of the last size, which is the largest.
+    config.data.progressive_sizes = config.data.progressive_epochs = ()
     experiment = Experiment.for_training(config)
     state = experiment.create_state()
     train_batch, eval_batch = (

@@ -13,6 +13,7 @@ from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
+from resnet_jax.resolution import check_processes
 from resnet_jax.run_files import EVALUATION
 from resnet_jax.training import memory
 from resnet_jax.training.evaluation import evaluate as score
@@ -99,7 +100,7 @@ def evaluate(
     step = run.agree_on_step(checkpoints, which)
     experiment = Experiment(config, display.warn)
     loader = experiment.eval_loader
-    experiment.check_processes(loader)
+    check_processes(config, loader)
     _check_images(workdir, loader.source, images, accept_data_change, display)
     _, variables, _ = run.restore(workdir, step, mesh=experiment.mesh)
     with Signals(silent=not is_lead()) as signals:

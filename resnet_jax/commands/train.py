@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import time
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -11,12 +9,13 @@ from ml_collections import ConfigDict
 from resnet_jax import config as config_lib
 from resnet_jax import data, introduction, run
 from resnet_jax.commands import Arguments, Verb
-from resnet_jax.distributed.mesh import describe_devices, is_lead, shard_batch
+from resnet_jax.distributed.mesh import describe_devices, is_lead
 from resnet_jax.distributed.requests import Requests
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
+from resnet_jax.programs import Programs, compile_programs
 from resnet_jax.sweep import sweep
 from resnet_jax.training import memory
 from resnet_jax.training.checkpointing.checkpoint_io import Notes
@@ -75,28 +74,6 @@ class Accepted:
     data: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Programs:
-    """The compiled steps.
-
-    Attributes:
-      train_steps: each with the number of the first step it does not take.
-      eval_step: scores a batch.
-      shapes: of what a training step takes.
-    """
-
-    train_steps: list[tuple[int, Any]]
-    eval_step: Any
-    shapes: Any
-
-    def step_at(self, number: int) -> Any:
-        """Returns the training step that takes the state of `number` steps to the next."""
-        return next(step for end, step in self.train_steps if number < end)
-
-    def needed_gib(self) -> float:
-        return max(memory.needed_gib(step) for _, step in self.train_steps)
-
-
 def train(
     config: ConfigDict,
     workdir: str,
@@ -133,7 +110,7 @@ def train(
             workdir, experiment.config, say=display.say, check_owner=check_owner
         )
         notes = _newest_notes(checkpoints)
-        if notes and notes.scores and notes.step == experiment.plan.total_steps:
+        if notes and experiment.plan.is_over(notes.step, notes.scores):
             best = _say_best(checkpoints)
             display.say(f"{workdir} is finished after {notes.step} steps; nothing to do; {best}")
             checkpoints.close()
@@ -143,11 +120,12 @@ def train(
         changes += _check_data(workdir, experiment, notes, accepted)
         state = _begin(workdir, experiment, checkpoints, notes, changes, display)
         with goodput.spent("compiling"):
-            programs = _compile(experiment, state, signals, display, notes.step if notes else 0)
+            first = notes.step if notes else 0
+            programs = compile_programs(experiment, state, signals, display, first)
         reporter = _make_reporter(experiment, workdir, notes, display, goodput, profile)
         loop = _make_loop(experiment, programs, checkpoints, reporter, signals)
         try:
-            with memory.explaining(lambda: _out_of_memory(experiment, programs.shapes)):
+            with memory.explaining(programs.out_of_memory):
                 loop.run(state, Progress.from_notes(notes) if notes else Progress())
             display.say(f"{_say_best(checkpoints)}; the run is in {workdir}")
         finally:
@@ -192,64 +170,13 @@ def _begin(
     state = experiment.create_state(for_checkpoint=notes is not None)
     for line in experiment.notes:
         display.say(line)
-    return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state
-
-
-def _compile(
-    experiment: Experiment,
-    state: TrainState,
-    signals: Signals,
-    display: Display,
-    first_step: int,
-) -> Programs:
-    """Compiles the steps to come, so that one that does not fit is told before any is taken."""
-    train_batch, eval_batch = (
-        shard_batch(experiment.mesh, loader[0])
-        for loader in (experiment.train_loader, experiment.eval_loader)
-    )
-    shapes = memory.shapes_of((state, train_batch))
-    began = time.monotonic()
-
-    def compile_train_steps() -> list[tuple[int, Any]]:
-        to_come = [phase for phase in experiment.phases if phase[0] > first_step]
-        return [(end, step.lower(*shapes).compile()) for end, step in to_come]
-
-    def compile_eval_step() -> Any:
-        return experiment.eval_step.lower(state.eval_variables, eval_batch).compile()
-
-    with (
-        display.waiting("compiling"),
-        memory.explaining(lambda: _out_of_memory(experiment, shapes)),
-    ):
-        train_steps = signals.patiently(compile_train_steps)
-    limit = memory.device_gib()
-    if limit is not None and any(memory.needed_gib(step) > limit for _, step in train_steps):
-        raise _out_of_memory(experiment, shapes)
-    images = experiment.eval_loader.batch_size
-    with (
-        display.waiting("compiling the evaluation"),
-        memory.explaining(
-            lambda: memory.evaluation_out_of_memory("config.eval_batch_size", images)
-        ),
-    ):
-        eval_step = signals.patiently(compile_eval_step)
-    programs = Programs(train_steps, eval_step, shapes)
-    display.row(
-        "compiled",
-        f"in {time.monotonic() - began:.1f} s; a step takes {programs.needed_gib():.2f} GiB a "
-        "device",
-    )
-    return programs
-
-
-def _out_of_memory(experiment: Experiment, shapes: Any) -> UserError:
-    config = experiment.config
-    return memory.out_of_memory(
-        config.batch_size,
-        config.batch_size // experiment.mesh.size,
-        config.accumulate_steps,
-        lambda parts: experiment.make_train_step(parts).lower(*shapes).compile(),
-    )
+    if not notes:
+        return state
+    saved = checkpoints.restore(notes.step, state.saved())
+    if state.ema is not None and "ema" not in saved:
+        display.say(f"step {notes.step} has no moving average: it starts from the parameters there")
+        saved["ema"] = state.ema.begun_at(saved["params"], saved["batch_stats"])
+    return state.replace(**saved)
 
 
 def _make_loop(
@@ -269,6 +196,7 @@ def _make_loop(
             programs.eval_step,
             lambda: experiment.batches(eval_loader, 0, len(eval_loader)),
             eval_loader.source.split,
+            experiment.config.ema.score_both,
         ),
         checkpoints,
         reporter,

@@ -10,6 +10,7 @@ from resnet_jax.data.grid import save_grid
 from resnet_jax.data.input_bound import diagnosis
 from resnet_jax.data.loader import Loader
 from resnet_jax.data.prefetch import Prefetcher
+from resnet_jax.data.progressive import ProgressiveLoader, grown
 from resnet_jax.data.settings import BEFORE, FIELDS, check, check_is_mounted
 from resnet_jax.data.sources import table
 from resnet_jax.data.sources.fingerprint import differences
@@ -21,6 +22,7 @@ __all__ = [
     "ArraySource",
     "Loader",
     "Prefetcher",
+    "ProgressiveLoader",
     "Source",
     "check",
     "check_is_mounted",
@@ -28,6 +30,7 @@ __all__ = [
     "describe_changes",
     "diagnosis",
     "fingerprint",
+    "grown",
     "make_augment",
     "make_normalise",
     "open_source",

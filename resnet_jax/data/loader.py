@@ -173,6 +173,10 @@ class Loader:
         ]
         return batch
 
+    def stretches(self, total: int) -> list[tuple[int, tuple[int, int, int]]]:
+        """Returns (`total`, [H, W, C]): all batches have one shape; see `ProgressiveLoader`."""
+        return [(total, self.image_shape)]
+
     def moments(self) -> Moments:
         """Returns (mean, standard deviation) per channel by which images are normalised."""
         return normalisation(self._config, self.source)

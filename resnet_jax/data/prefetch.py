@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_jax.data.loader import Loader
 from resnet_jax.data.pending import PendingBatch, Stopped
+from resnet_jax.data.progressive import ProgressiveLoader
 
 
 class Prefetcher:
@@ -31,7 +32,12 @@ class Prefetcher:
     """
 
     def __init__(
-        self, loader: Loader, start: int, stop: int, put: Callable[[dict], Any], prefetch: int = 2
+        self,
+        loader: Loader | ProgressiveLoader,
+        start: int,
+        stop: int,
+        put: Callable[[dict], Any],
+        prefetch: int = 2,
     ):
         self.wait, self.busy, self.made = 0.0, 0.0, 0
         self._loader, self._numbers, self._put = loader, range(start, stop), put

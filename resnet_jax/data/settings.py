@@ -1,5 +1,6 @@
 """The fields of `config.data`, and the checks that need more than one of them."""
 
+import itertools
 from typing import Any
 
 from resnet_jax.data import splits
@@ -34,6 +35,20 @@ FIELDS = {
         int,
         at_least=1,
         at_most=8192,
+    ),
+    "progressive_sizes": Field(
+        (),
+        "training: sides in pixels that lead up to image_size, one after another",
+        tuple[int, ...],
+        at_least=1,
+        at_most=8192,
+    ),
+    "progressive_epochs": Field(
+        (),
+        "the epochs at which each of them gives way to the next",
+        tuple[float, ...],
+        above=0,
+        needs=(Needs("progressive_sizes"),),
     ),
     "eval_crop": Field(
         0.875, "evaluation: share of the resized short side kept", float, above=0, at_most=1
@@ -132,6 +147,31 @@ def check(config: Any) -> None:
             f"({len(config.mean)})"
         )
     augment_settings.check(config)
+    _check_progressive(config)
+
+
+def _check_progressive(config: Any) -> None:
+    """Checks the sizes that come before `image_size`, and when they end."""
+    sizes, epochs = tuple(config.progressive_sizes), tuple(config.progressive_epochs)
+    if len(sizes) != len(epochs):
+        raise UserError(
+            f"config.data.progressive_epochs = {epochs!r}: must have one number for each of"
+            f" progressive_sizes = {sizes!r}, the epoch at which it gives way to the next"
+        )
+    if not sizes:
+        return
+    if config.image_size is None:
+        raise UserError(
+            f"config.data.progressive_sizes = {sizes!r}: config.data.image_size must be set, the"
+            " size that they lead up to"
+        )
+    for field, values in (
+        ("progressive_sizes", (*sizes, config.image_size)),
+        ("progressive_epochs", epochs),
+    ):
+        if any(later <= earlier for earlier, later in itertools.pairwise(values)):
+            end = " up to image_size" if field == "progressive_sizes" else ""
+            raise UserError(f"config.data.{field} = {values!r}: must increase{end}")
 
 
 def without_effect(config: Any, source: Source, train: bool) -> list[str]:

@@ -46,11 +46,13 @@ class EvaluatingSide:
       step: the compiled (variables, batch) -> `Metrics`.
       open: () -> the batches of the split.
       split: its name in the log.
+      scores_both: whether the trained variables are scored beside their average.
     """
 
     step: Callable
     open: Callable[[], Batches]
     split: str
+    scores_both: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Loop:
         """
         if progress.step and not progress.scores and self._plan.evaluates_at(progress.step):
             self._visit(state, progress, Answer())  # stopped between this step and its evaluation
-        if progress.step < self._plan.total_steps:
+        if progress.step < self._plan.total_steps and not self._is_over(progress):
             with (
                 self._training.open(progress.step, self._plan.total_steps) as batches,
                 self._reporter.training(batches, progress.step),
@@ -143,8 +145,13 @@ class Loop:
                 answer |= self._settle(before, progress)
                 before = None
                 self._visit(state, progress, answer)
+                if self._is_over(progress):
+                    break
             self._checkpoints.poll()
         return state
+
+    def _is_over(self, progress: Progress) -> bool:
+        return self._plan.is_over(progress.step, progress.scores)
 
     def _pauses_after(self, step: int) -> bool:
         return self._plan.pauses_at(step) or self._reporter.ends_trace_after(step)
@@ -178,13 +185,20 @@ class Loop:
             progress.window = MetricSums()
         if self._plan.evaluates_at(step) and not stop:
             stop, is_best = self._evaluate(state, progress)
-        saves = bool(answer.save or stop or self._plan.saves_at(step) or is_best)
+        is_reached = self._plan.is_reached(progress.scores)
+        is_due = self._plan.saves_at(step) or is_best or is_reached
+        saves = bool(answer.save or stop or is_due)
         if saves:
             self._reporter.saving(
                 lambda: self._checkpoints.save(state.saved(), progress.to_notes())
             )
             self._requests.saved()
         self._reporter.after_visit(step, paused=saves or self._plan.pauses_at(step))
+        if is_reached:
+            self._reporter.say(
+                f"top1 {progress.scores['top1']:.4f} reaches stop_at_top1 ="
+                f" {self._plan.stop_at_top1:g}: the run ends at step {step}"
+            )
         if stop:
             if not self._reporter.saving(self._checkpoints.wait):
                 raise UserError(
@@ -199,21 +213,26 @@ class Loop:
         Returns:
           The exit status to stop with where a signal came instead, else 0; whether it is the best.
         """
+        scores_both = state.ema is not None and self._evaluating.scores_both
         with self._reporter.evaluating(progress, self._evaluating.split) as report:
-            scored, stop = evaluate(
-                self._evaluating.step,
-                state.eval_variables,
-                self._evaluating.open(),
-                self._requests,
-            )
-            if scored is None:
+            scored, stop = self._score(state.eval_variables)
+            beside = scored
+            if scores_both and not stop:
+                beside, stop = self._score(state.trained_variables)
+            if scored is None or beside is None:
                 return stop, False
             progress.scores = scored.means()
+            if scores_both:
+                means = beside.means()
+                progress.scores |= {f"trained_{name}": mean for name, mean in means.items()}
             report(scored)
         is_best = self._checkpoints.is_better(progress.scores, progress.best)
         if is_best:
             progress.best = {"step": progress.step, **progress.scores}
         return 0, is_best
+
+    def _score(self, variables: dict[str, Any]) -> tuple[MetricSums | None, int]:
+        return evaluate(self._evaluating.step, variables, self._evaluating.open(), self._requests)
 
     def _stop_at_not_finite(self, step: int) -> None:
         self._checkpoints.wait()

@@ -19,6 +19,9 @@ FIELDS = {
         0.9, "sgd, lars: share of the old velocity kept", at_least=0, below=1, needs=_VELOCITY
     ),
     "nesterov": Field(False, "sgd, lars: look-ahead momentum", needs=_VELOCITY),
+    "clip_norm": Field(
+        None, "largest norm of all gradients together; longer ones are scaled to it", float, above=0
+    ),
     "weight_decay": Field(1e-4, "weight decay", at_least=0),
     "decoupled": Field(
         False,
@@ -79,6 +82,9 @@ def make_optimizer(
     - "adam" (L2 decay), "adamw" (decoupled): Kingma and Ba 2015, Loshchilov and Hutter 2019.
     - "lars": You et al. 2017; "lamb": You et al. 2020. Kernels alone get a layer-wise rate.
 
+    Where `clip_norm` is set, gradients are first scaled by min(1, clip_norm / norm), the norm being
+    that of all of them as one vector (Pascanu et al. 2013, section 3.2).
+
     Args:
       optimizer: the fields of `FIELDS`.
       rate: learning rate as a function of the step number.
@@ -89,18 +95,21 @@ def make_optimizer(
     Returns:
       The optax transformation of gradients into updates.
     """
-    if groups is None or not groups.freeze:
-        return _make_chain(optimizer, rate, groups)
-    chain = _make_chain(optimizer, rate, groups)
-    if optimizer["freeze_epochs"] is None:
-        frozen = optax.set_to_zero()
-    else:
-        frozen = _holding_still(chain) if is_frozen else chain
+    update = _make_chain(optimizer, rate, groups)
+    if groups is not None and groups.freeze:
+        if optimizer["freeze_epochs"] is None:
+            frozen = optax.set_to_zero()
+        else:
+            frozen = _holding_still(update) if is_frozen else update
 
-    def labels(params: Any) -> Any:
-        return jax.tree.map(lambda holds: _FROZEN if holds else _TRAINED, groups.frozen(params))
+        def labels(params: Any) -> Any:
+            return jax.tree.map(lambda holds: _FROZEN if holds else _TRAINED, groups.frozen(params))
 
-    return optax.partition({_TRAINED: chain, _FROZEN: frozen}, labels)
+        update = optax.partition({_TRAINED: update, _FROZEN: frozen}, labels)
+    if optimizer["clip_norm"] is None:
+        return update
+    # Outside of the groups, each of which would have a norm of its own.
+    return optax.chain(optax.clip_by_global_norm(optimizer["clip_norm"]), update)
 
 
 def _make_chain(

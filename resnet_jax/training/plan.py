@@ -1,6 +1,8 @@
 """When things happen in a run, in steps."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,6 +15,7 @@ class Plan:
       total_steps: length of the run.
       eval_every_epochs, save_every_epochs: epochs between evaluations and between checkpoints.
       log_every_steps: steps between lines of the log; an epoch's end always gets one.
+      stop_at_top1: an evaluation that reaches it ends the run; None: none does.
     """
 
     batch_size: int
@@ -21,6 +24,7 @@ class Plan:
     eval_every_epochs: float
     save_every_epochs: float
     log_every_steps: int
+    stop_at_top1: float | None = None
 
     def evaluates_at(self, step: int) -> bool:
         return step == self.total_steps or self._passes(step, self.eval_every_epochs)
@@ -31,6 +35,14 @@ class Plan:
     def logs_at(self, step: int) -> bool:
         step_in_epoch = step % self.steps_per_epoch
         return step_in_epoch % self.log_every_steps == 0 or step == self.total_steps
+
+    def is_reached(self, scores: Mapping[str, float]) -> bool:
+        """Whether an evaluation, {} for none, is good enough to end the run."""
+        return self.stop_at_top1 is not None and scores.get("top1", 0) >= self.stop_at_top1
+
+    def is_over(self, step: int, scores: Mapping[str, float]) -> bool:
+        """Whether a run that is at `step`, and was scored there, has nothing more to do."""
+        return bool(scores) and (step >= self.total_steps or self.is_reached(scores))
 
     def ends_epoch(self, step: int) -> bool:
         return step % self.steps_per_epoch == 0
@@ -47,3 +59,17 @@ class Plan:
         every_steps = every_epochs * self.steps_per_epoch
         # A multiple that falls on a step must count for it, however the quotient is rounded.
         return int(step / every_steps + 1e-9) > int((step - 1) / every_steps + 1e-9)
+
+
+class Phase(NamedTuple):
+    """A stretch of a run whose steps are one compiled program.
+
+    Attributes:
+      end: the number of the first step after it.
+      step: the jitted (state, batch) -> (state, `step.Metrics`).
+      image_shape: [H, W, C] of its batches.
+    """
+
+    end: int
+    step: Any
+    image_shape: tuple[int, ...]

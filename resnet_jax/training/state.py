@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from resnet_jax.training.average import Average
+
 
 @struct.dataclass
 class LossScale:
@@ -47,6 +49,9 @@ class TrainState(struct.PyTreeNode):
       loss_scale: for float16; None in other precisions.
       seed: from `seeds.seed_words`. It is data, not a constant of the program, so that another seed
         compiles nothing again; the recipe has it, so that no checkpoint needs to.
+      ema: the moving average of the parameters and statistics; None without one.
+      teacher: the variables of the network that teaches this one; None without one. The recipe
+        says where they are.
     """
 
     step: jax.Array
@@ -55,15 +60,25 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     loss_scale: LossScale | None
     seed: jax.Array
+    ema: Average | None = None
+    teacher: Any = None
+
+    @property
+    def trained_variables(self) -> dict[str, Any]:
+        """The variables that the optimizer moves, with their statistics."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """The variables that evaluation, restoring and exporting use."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """The variables that evaluation, restoring and exporting use: the average's, if any."""
+        if self.ema is None:
+            return self.trained_variables
+        return {"params": self.ema.params, "batch_stats": self.ema.batch_stats}
 
     def saved(self) -> dict[str, Any]:
-        """Returns what a checkpoint holds: all but the seed."""
-        return {
+        """Returns what a checkpoint holds: all but the seed and the teacher."""
+        average = {} if self.ema is None else {"ema": self.ema}
+        return average | {
             "step": self.step,
             "params": self.params,
             "batch_stats": self.batch_stats,

@@ -5,6 +5,7 @@ Both are plain functions of arrays. What a recipe decides comes by keyword, is b
 `train_step(state, batch) -> (state, metrics)` and `eval_step(variables, batch) -> metrics`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ import optax
 from flax import struct
 
 from resnet_jax.seeds import seed_key
+from resnet_jax.training.average import Move
+from resnet_jax.training.distillation import Distillation
 from resnet_jax.training.metrics import example_sums
 from resnet_jax.training.optimizer import schedule_at
 from resnet_jax.training.schedule import Schedule
@@ -51,6 +54,8 @@ def train_step(
     schedule: Schedule,
     accumulate_steps: int = 1,
     frozen: Any = None,
+    distillation: Distillation | None = None,
+    move_average: Move | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Takes one step.
 
@@ -64,6 +69,8 @@ def train_step(
       schedule: the learning rate of a step, as the optimizer has it; reported with the metrics.
       accumulate_steps: how many parts the batch goes through the network in, see `gradients_of`.
       frozen: tree of bools, the parameters that stay as they are and get no gradient; None: none.
+      distillation: what the state's teacher adds to the loss; None: there is none.
+      move_average: from `average.make_move`; None: there is no average.
 
     Returns:
       The state after the step, and `Metrics`.
@@ -71,7 +78,7 @@ def train_step(
     images, targets = augment(batch, state.seed)
     examples = {"images": images, "targets": targets, "mask": batch["mask"]}
     gradients, batch_stats, sums = gradients_of(
-        state, examples, model, loss, accumulate_steps, frozen
+        state, examples, model, loss, accumulate_steps, frozen, distillation
     )
     if state.loss_scale is not None:
         scale = state.loss_scale.scale
@@ -91,7 +98,11 @@ def train_step(
         sums = jax.tree.map(lambda total: jnp.where(is_finite, total, 0), sums)
         # A scale of 1 or less has nothing left to give: then the gradients themselves overflow.
         is_finite |= state.loss_scale.scale > 1
-    return new.replace(step=state.step + 1), Metrics(sums, schedule(state.step), is_finite)
+    new = new.replace(step=state.step + 1)
+    if move_average is not None:
+        ema = move_average(state.ema, new.params, new.batch_stats, new.step)
+        new = new.replace(ema=ema)
+    return new, Metrics(sums, schedule(state.step), is_finite)
 
 
 def gradients_of(
@@ -101,6 +112,7 @@ def gradients_of(
     loss: Loss,
     accumulate_steps: int = 1,
     frozen: Any = None,
+    distillation: Distillation | None = None,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Returns the gradient of the mean loss, the moved statistics, and the sums of the metrics.
 
@@ -115,11 +127,15 @@ def gradients_of(
       model, loss: as in `train_step`.
       accumulate_steps: k; divides the batch of each device.
       frozen: as in `train_step`; the gradient of such a parameter is zero, and not computed.
+      distillation: as in `train_step`.
     """
+    part_gradients = functools.partial(
+        _part_gradients, state, model=model, loss=loss, frozen=frozen, distillation=distillation
+    )
     rng = jax.random.fold_in(seed_key(state.seed), state.step)
     count = jnp.maximum(jnp.sum(examples["mask"]), 1)
     if accumulate_steps == 1:
-        return _part_gradients(state, state.batch_stats, examples, rng, count, model, loss, frozen)
+        return part_gradients(state.batch_stats, examples, rng, count)
 
     def split(rows: jax.Array) -> jax.Array:
         return jnp.swapaxes(rows.reshape(-1, accumulate_steps, *rows.shape[1:]), 0, 1)
@@ -128,9 +144,7 @@ def gradients_of(
         gradients, batch_stats = carry
         part, number = part_and_number
         part_rng = jax.random.fold_in(rng, number)
-        more, batch_stats, sums = _part_gradients(
-            state, batch_stats, part, part_rng, count, model, loss, frozen
-        )
+        more, batch_stats, sums = part_gradients(batch_stats, part, part_rng, count)
         return (jax.tree.map(jnp.add, gradients, more), batch_stats), sums
 
     start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
@@ -140,8 +154,11 @@ def gradients_of(
     return gradients, batch_stats, sums
 
 
-def _part_gradients(state, batch_stats, part, rng, count, model, loss, frozen):
+def _part_gradients(state, batch_stats, part, rng, count, *, model, loss, frozen, distillation):
     """Returns what `gradients_of` does, for a part of the `count` examples."""
+    taught = None
+    if distillation is not None:
+        taught = distillation.teach(state.teacher, part["images"])
     if frozen is None:
         frozen = jax.tree.map(lambda _: False, state.params)
 
@@ -157,6 +174,8 @@ def _part_gradients(state, batch_stats, part, rng, count, model, loss, frozen):
             rngs={"dropout": rng},
         )
         losses = loss(logits, part["targets"])
+        if distillation is not None:
+            losses = distillation.mix(losses, logits, taught)
         mean = jnp.sum(jnp.where(part["mask"], losses, 0)) / count
         scaled = mean if state.loss_scale is None else mean * state.loss_scale.scale
         sums = example_sums(logits, part["targets"], losses, part["mask"])

@@ -152,3 +152,16 @@ def test_weights_are_the_kernels():
         "bn1": {"scale": False, "bias": False},
         "fc": {"kernel": True, "bias": False},
     }
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 50.0])
+def test_gradients_of_a_larger_norm_than_the_largest_are_scaled_to_it_before_decay(clip_norm):
+    def clipped(parameter, gradient, memory, step, kernel):
+        everything = [np.ravel(leaf) for leaf in jax.tree.leaves(gradients(step))]
+        norm = np.linalg.norm(np.concatenate(everything))
+        return sgd(parameter, gradient * min(1, clip_norm / norm), memory, step, kernel)
+
+    ours = run_ours(fields(name="sgd", weight_decay=0.01, clip_norm=clip_norm))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, run_slowly(clipped)
+    )

@@ -123,6 +123,36 @@ def test_what_never_trains_has_no_optimizer_state():
     )
 
 
+def test_layer_decay_slows_each_block_by_its_distance_from_the_classifier():
+    found, config = groups(layer_decay=0.5, weight_decay=0.1, momentum=0.0)
+    optimizer = make_optimizer(config, lambda step: 0.3, found)
+    updates, _ = optimizer.update(gradients(0), optimizer.init(params()), params())
+    # The stem's convolution, its norm, the two blocks and the classifier, as they stand.
+    distances = {"conv1": 3, "bn1": 3, "layer1_0": 2, "layer2_0": 1, "fc": 0}
+
+    def expected(path, update, gradient, parameter):
+        decayed = gradient + (0.1 * parameter if path[-1].key == "kernel" else 0)
+        rate = 0.3 * 0.5 ** distances[path[0].key]
+        np.testing.assert_allclose(update, -rate * decayed, rtol=1e-5)
+
+    jax.tree_util.tree_map_with_path(expected, updates, gradients(0), params())
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_the_norm_that_gradients_are_clipped_to_is_that_of_all_groups_together(is_frozen):
+    fields = {"freeze": ("all but fc",), "freeze_epochs": 1.0, "clip_norm": 0.2}
+    found, config = groups(**fields, weight_decay=0.0, momentum=0.0)
+    optimizer = make_optimizer(config, lambda step: 1.0, found, is_frozen=is_frozen)
+    given = gradients(0)
+    if is_frozen:  # A step that leaves them as they are computes none for them.
+        given = {name: jax.tree.map(lambda g: g * (name == "fc"), given[name]) for name in given}
+    updates, _ = optimizer.update(given, optimizer.init(params()), params())
+    norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(given)))
+    np.testing.assert_allclose(
+        updates["fc"]["kernel"], -0.2 / norm * given["fc"]["kernel"], rtol=1e-5
+    )
+
+
 def test_rates_scale_the_whole_update():
     found, config = groups(rates=("conv1=0.25",), weight_decay=0.1)
     plain = make_optimizer(config, lambda step: 0.1)

@@ -24,6 +24,8 @@ WRITTEN_LATE = (COMMITTED, "_CHECKPOINT_METADATA")
 a save is complete, and of the files that it writes after our checksums; no array is read by them.
 """
 
+_AVERAGE = "ema"
+
 
 @dataclasses.dataclass(frozen=True)
 class Notes:
@@ -120,9 +122,11 @@ def read_notes(path: epath.Path, step: int) -> Notes:
 def read_state(path: epath.Path, like: Any) -> Any:
     """Reads the whole state of a checkpoint onto the devices.
 
+    A moving average that only one of the two has is left out.
+
     Args:
       path: of the checkpoint.
-      like: a tree of arrays or `jax.ShapeDtypeStruct`, with shardings.
+      like: what `TrainState.saved` returns, of arrays or `jax.ShapeDtypeStruct` with shardings.
 
     Returns:
       A tree like `like`.
@@ -130,26 +134,39 @@ def read_state(path: epath.Path, like: Any) -> Any:
     Raises:
       UserError: the checkpoint holds other arrays than `like`; the message lists them.
     """
-    differences = compare_shapes(_shapes(like), _shapes(_saved_tree(path)))
+    saved = _saved_tree(path)
+    unwanted = {}
+    if _AVERAGE not in saved:
+        like = {name: part for name, part in like.items() if name != _AVERAGE}
+    elif _AVERAGE not in like:
+        unwanted = {_AVERAGE: saved[_AVERAGE]}  # orbax reads all that there is
+    differences = compare_shapes(_shapes(like | unwanted), _shapes(saved))
     if differences:
         raise UserError(
             f"checkpoint {path} is of another network or optimizer: {'; '.join(differences)}"
         )
     # Into NumPy first, whatever devices wrote it: so it can be placed on any number of others.
-    host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like | unwanted)
     read = ocp.StandardCheckpointHandler(multiprocessing_options=without_waiting()).restore(
         path / "state", args=ocp.args.StandardRestore(host)
     )
+    read = {name: read[name] for name in like}
     return jax.tree.map(lambda array, leaf: _place(array, leaf.sharding), read, like)
 
 
 def read_variables(path: epath.Path, sharding: Sharding) -> dict[str, Any]:
-    """Reads the parameters and statistics of a checkpoint, placed as `sharding` says."""
+    """Reads the parameters and statistics of a checkpoint, placed as `sharding` says.
+
+    Where there is a moving average, they are its own.
+    """
     tree = _saved_tree(path)
+    is_averaged = _AVERAGE in tree
+    variables = tree[_AVERAGE] if is_averaged else tree
     wanted = {
-        name: jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree[name])
+        name: jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), variables[name])
         for name in ("params", "batch_stats")
     }
+    wanted = {_AVERAGE: wanted} if is_averaged else wanted
     read = ocp.PyTreeCheckpointHandler(multiprocessing_options=without_waiting()).restore(
         path / "state",
         args=ocp.args.PyTreeRestore(
@@ -158,6 +175,7 @@ def read_variables(path: epath.Path, sharding: Sharding) -> dict[str, Any]:
             restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
         ),
     )
+    read = read[_AVERAGE] if is_averaged else read
     return jax.tree.map(lambda array: _place(array, sharding), read)
 
 

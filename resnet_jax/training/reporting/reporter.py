@@ -125,8 +125,9 @@ class Reporter:
 
     def _evaluated(self, progress: Progress, split: str, scored: MetricSums, began: float) -> None:
         epoch, last = (self._plan.epoch(step) for step in (progress.step, self._plan.total_steps))
-        means = scored.means()
-        speed = scored.examples / (time.monotonic() - began)
+        means, beside = progress.scores, progress.scores.get("trained_top1")
+        passes = 1 if beside is None else 2
+        speed = passes * scored.examples / (time.monotonic() - began)
         self._logbook.write(
             {
                 "step": progress.step,
@@ -141,7 +142,8 @@ class Reporter:
             f"[epoch {epoch:g}/{last:g}] train loss {progress.epoch.means()['loss']:.3f} · "
             f"{split} loss {means['loss']:.3f} top1 {means['top1']:.4f} "
             f"({scored.top1}/{scored.examples}) top5 {means['top5']:.4f} "
-            f"· {self._images_per_sec:.0f} images/s"
+            + (f"· without the average top1 {beside:.4f} " if beside is not None else "")
+            + f"· {self._images_per_sec:.0f} images/s"
         )
 
     def saving(self, work: Callable[[], Result]) -> Result:
