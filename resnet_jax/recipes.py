@@ -1,8 +1,8 @@
 """The recipes that came with the package."""
 
 import ast
-import importlib.util
 import re
+import runpy
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -42,10 +42,7 @@ def told(path: Path) -> dict[str, str]:
 
 def load(path: Path) -> ConfigDict:
     """Returns the recipe of a file."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    return runpy.run_path(str(path))["get_config"]()
 
 
 def _docstring(path: Path) -> str:

@@ -15,7 +15,7 @@ OWN_TO_A_PROCESS = {"data.dir", "data.num_threads", "data.prefetch"}
 
 
 def resolve(
-    given: ConfigDict, loader: data.Loader
+    given: ConfigDict, loader: data.Loader | data.ProgressiveLoader
 ) -> tuple[ConfigDict, Initial | None, Teacher | None]:
     """Fills the fields that the training data and the devices decide, so that a run keeps them.
 
@@ -56,7 +56,7 @@ def resolve(
     return config, initial, teacher
 
 
-def check_processes(config: ConfigDict, *loaders: data.Loader) -> None:
+def check_processes(config: ConfigDict, *loaders: data.Loader | data.ProgressiveLoader) -> None:
     """Checks that all processes have one recipe and one data set, wherever it lies; a barrier.
 
     Raises:

@@ -41,7 +41,7 @@ class Teacher:
         """
         scale, shift = self._renormalisation(config.data.mean, config.data.std)
 
-        def teach(variables: Any, images: jax.Array) -> jax.Array:
+        def teach(variables: Any, images: jax.Array) -> Any:
             if scale is not None:
                 own, offset = jnp.asarray(scale, images.dtype), jnp.asarray(shift, images.dtype)
                 images = images * own + offset

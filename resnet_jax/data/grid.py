@@ -8,13 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from resnet_jax.data.loader import Loader
+from resnet_jax.data.progressive import ProgressiveLoader
 
 _CAPTION = 14
 _LEAST_SIDE = 96
 
 
 def save_grid(
-    loader: Loader,
+    loader: Loader | ProgressiveLoader,
     number: int,
     path: str | pathlib.Path,
     augment: Callable[[dict], tuple] | None = None,

@@ -35,8 +35,7 @@ FIELDS = {
 }
 
 
-@struct.dataclass
-class Average:
+class Average(struct.PyTreeNode):
     """The moving average of a network's variables.
 
     Attributes:

@@ -99,7 +99,7 @@ def train_step(
         # A scale of 1 or less has nothing left to give: then the gradients themselves overflow.
         is_finite |= state.loss_scale.scale > 1
     new = new.replace(step=state.step + 1)
-    if move_average is not None:
+    if move_average is not None and state.ema is not None:
         ema = move_average(state.ema, new.params, new.batch_stats, new.step)
         new = new.replace(ema=ema)
     return new, Metrics(sums, schedule(state.step), is_finite)
