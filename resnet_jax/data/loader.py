@@ -248,7 +248,8 @@ class Loader:
                     f" {own[0]} by {own[1]}; set it"
                 )
             return tuple(own)
-        return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
+        side = size or _ENCODED_SIZE
+        return (side, side, own[2] if own else self.source.channels)
 
     def _fill(self, batch: PendingBatch, rows: Iterator[int], stopped: threading.Event) -> None:
         for row in rows:
@@ -298,6 +299,8 @@ class Loader:
                 self.skipped[place] = error.fault
                 self._say(f"skipped {error.fault}")
             count, whole = len(self.skipped), len(self.source)
+        if self._config.max_skipped == 1:
+            return
         if count == whole or count > max(1, self._config.max_skipped * whole):
             raise self._too_many(error.fault)
 
