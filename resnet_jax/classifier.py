@@ -228,52 +228,65 @@ class Classifier:
         )
 
 
-def check_named(
-    workdir: str | None, weights: str | None, model: str | None, classes: str | None
-) -> None:
-    """Checks the flags that name a network, as `load` takes them; raises `UserError`."""
-    if (workdir is None) == (weights is None):
-        raise UserError(
-            "give either --workdir, the directory of a run, or --weights, the name of a pretrained"
-            " network, a directory or a file"
-        )
-    for flag, value in (("model", model), ("classes", classes)):
-        if weights is None and value is not None:
-            raise UserError(f"--{flag} = {value}: has no effect, a run keeps its own; leave it out")
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """The network that the flags of a command line name.
 
-
-def load(
-    workdir: str | None,
-    weights: str | None,
-    model: str | None = None,
-    classes: str | None = None,
-    which: str = "best",
-) -> tuple[nn.Module, dict[str, Any], Description]:
-    """Reads the network that the flags of a command line name.
-
-    Args:
+    Attributes:
       workdir: of a run; or
       weights: a repository of the hub, a directory or a file of weights.
       model: of a file of weights, its network's name.
       classes: a file of class names for weights, one a line.
       which: checkpoint of the run.
 
-    Returns:
-      The Flax module, its variables and a description.
-
     Raises:
-      UserError: neither or both are given, or there is no such network.
+      UserError: neither or both are given, or a flag that is given has no effect.
     """
-    check_named(workdir, weights, model, classes)
-    if weights is None:
-        return run.restore(workdir, which)
-    network, variables, description = pretrained.load_pretrained(weights, model=model)
-    if classes is not None:
-        names = class_lists.read(pathlib.Path(classes))
-        if len(names) != network.num_classes:
+
+    workdir: str | None = None
+    weights: str | None = None
+    model: str | None = None
+    classes: str | None = None
+    which: str = "best"
+
+    def __post_init__(self):
+        if (self.workdir is None) == (self.weights is None):
             raise UserError(
-                f"--classes={classes}: lists {len(names)} classes, and {weights} has"
-                f" {network.num_classes}"
+                "give either --workdir, the directory of a run, or --weights, the name of a"
+                " pretrained network, a directory or a file"
             )
-        description = dataclasses.replace(description, classes=tuple(names))
-    return network, variables, description
+        for flag in ("model", "classes") if self.weights is None else ():
+            if (value := getattr(self, flag)) is not None:
+                raise UserError(
+                    f"--{flag}={value} has no effect: a run keeps its own; leave it out"
+                )
+        if self.weights is not None and self.which != "best":
+            raise UserError(
+                f"--which={self.which} has no effect: weights have no checkpoints; leave it out"
+            )
+
+    @classmethod
+    def of(cls, arguments: Any) -> "Named":
+        """Reads the flags of these names, attributes of `arguments`."""
+        return cls(
+            **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls)}
+        )
+
+    def load(self) -> tuple[nn.Module, dict[str, Any], Description]:
+        """Returns the Flax module, its variables and a description.
+
+        Raises:
+          UserError: there is no such network.
+        """
+        if self.weights is None:
+            return run.restore(self.workdir, self.which)
+        network, variables, description = pretrained.load_pretrained(self.weights, model=self.model)
+        if self.classes is not None:
+            names = class_lists.read(pathlib.Path(self.classes))
+            if len(names) != network.num_classes:
+                raise UserError(
+                    f"--classes={self.classes}: lists {len(names)} classes, and {self.weights} has"
+                    f" {network.num_classes}"
+                )
+            description = dataclasses.replace(description, classes=tuple(names))
+        return network, variables, description

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from running import devices, error_line, launch, tiny_recipe
+from running import ROOT, devices, error_line, launch, tiny_recipe
 
 import resnet_jax
 from resnet_jax import Classifier, UserError, save_torch
@@ -189,11 +189,14 @@ def test_weights_of_a_file_answer_with_the_names_that_are_given(run, tmp_path):
         (["a.jpg"], "give either --workdir"),
         (["a.jpg", "--workdir=x", "--weights=y"], "give either --workdir"),
         (["a.jpg", "--workdir=x"], "--workdir=x holds no run"),
+        (["a.jpg", "--weights=x", "--which=last"], "--which=last has no effect"),
+        (["a.jpg", "--workdir=tests/workdir", "--classes=x"], "--classes=x has no effect"),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_a_line(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    words = [word.replace("tests", str(ROOT / "tests")) for word in words]
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.jpg").touch()
     verb, arguments = parse(["launch.py", "--mode=predict", *words])

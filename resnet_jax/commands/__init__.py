@@ -96,7 +96,7 @@ def flags_of(verb: Verb) -> flags.FlagValues:
 
 
 def define_network_flags(values: flags.FlagValues) -> None:
-    """Defines the flags that say which trained network a verb takes; see `classifier.load`."""
+    """Defines the flags that say which trained network a verb takes; see `classifier.Named`."""
     flags.DEFINE_string("workdir", None, "the run", flag_values=values)
     flags.DEFINE_string("which", "best", "the checkpoint: best, last or a step", flag_values=values)
     flags.DEFINE_string(
@@ -110,4 +110,12 @@ def define_network_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string(
         "classes", None, "with --weights: a file of class names, one a line", flag_values=values
+    )
+    flags.DEFINE_float(
+        "eval_crop",
+        None,
+        "share of the resized short side that is shown; default: the network's",
+        lower_bound=0.01,
+        upper_bound=1.0,
+        flag_values=values,
     )

@@ -136,13 +136,12 @@ def main(arguments: Arguments) -> None:
     paths, notes = pictures.find(_words(arguments.words))
     for note in notes:
         _say_aside(note)
-    workdir = arguments.workdir
-    prepare_runtime(run.read_config(workdir).precision if workdir else "float32")
-    model, variables, description = classifier.load(
-        workdir, arguments.weights, arguments.model, arguments.classes, arguments.which
-    )
-    if arguments.eval_size is not None:
-        description = dataclasses.replace(description, eval_size=arguments.eval_size)
+    named = classifier.Named.of(arguments)
+    prepare_runtime(run.read_config(named.workdir).precision if named.workdir else "float32")
+    model, variables, description = named.load()
+    shown = {"eval_size": arguments.eval_size, "crop": arguments.eval_crop}
+    given = {name: value for name, value in shown.items() if value is not None}
+    description = dataclasses.replace(description, **given)
     network = Classifier(model, variables, description, batch_size=arguments.batch_size)
     try:
         predict(network, paths, top=arguments.top, form=arguments.format)
