@@ -32,6 +32,18 @@ from resnet_jax.data.prepare import prepare
 
 FILES, IMAGES, BATCH = 200, 2560, 64  # different files; images of a turn
 TREE = (1000, 1281)  # folders, and files in each: ImageNet's training tree
+# What recipes do to an image on the host: their name, image size, fields of `data`.
+TRIVIAL = {"policy": "trivialaugment_wide"}
+RAND = {"policy": "randaugment", "policy_mstd": 0.5, "policy_inc": True}
+METHODS = (
+    ("torchvision's 80.86: TrivialAugment, repeats 4", 176, TRIVIAL | {"repeats": 4}),
+    ("the same without repeats", 176, TRIVIAL),
+    ("RSB A1: RandAugment 7, repeats 3", 224, RAND | {"policy_m": 7.0, "repeats": 3}),
+    ("the same without repeats", 224, RAND | {"policy_m": 7.0}),
+    ("RSB A3: RandAugment 6", 160, RAND | {"policy_m": 6.0}),
+    ("AutoAugment", 224, {"policy": "autoaugment"}),
+    ("colour jitter 0.4, hue 0.1", 224, {"color_jitter": (0.4, 0.4, 0.4, 0.1)}),
+)
 SETS = (((28, 28, 1), 50_000, 512), ((32, 32, 3), 50_000, 512), ((4, 4, 1), 1_281_167, 256))
 
 
@@ -56,9 +68,9 @@ def settings(**changes) -> ConfigDict:
     return ConfigDict(fields | changes, type_safe=False)
 
 
-def ours(threads: int, name: str, directory: Path) -> Callable[[int], None]:
+def ours(threads: int, name: str, directory: Path, **changes) -> Callable[[int], None]:
     """Returns a function that makes so many images with our loader."""
-    config = settings(num_threads=threads, name=name, dir=str(directory))
+    config = settings(num_threads=threads, name=name, dir=str(directory), **changes)
     source = data.open_source(config, True, 0)
     loader = data.Loader(source, config, batch_size=BATCH, seed=0, train=True)
 
@@ -87,10 +99,19 @@ def contestants(root: Path, threads: int) -> dict[str, Callable[[int], None]]:
     }
 
 
-def measure(runs: dict[str, Callable], images: int, rounds: int) -> list[pages.Row]:
+RIVALS = {"times Pillow": lambda name: "Pillow", "times tf.data": lambda name: "tf.data"}
+
+
+def measure(
+    runs: dict[str, Callable],
+    images: int,
+    rounds: int,
+    rivals: dict[str, Callable[[str], str]] = RIVALS,
+) -> list[pages.Row]:
     """Lets all take turns, of which the first does not count, and returns a row for each.
 
     A contestant in a process of its own returns its "seconds", and the "work" of its processors.
+    Of each column of `rivals` a contestant is held against the one whose name the function gives.
     """
     work: dict[str, list[float]] = {name: [] for name in runs}
 
@@ -106,12 +127,22 @@ def measure(runs: dict[str, Callable], images: int, rounds: int) -> list[pages.R
         {
             "pipeline": name,
             "images/s": speed(played[1:], name, images),
-            "times Pillow": ratio(played[1:], name, "Pillow"),
-            "times tf.data": ratio(played[1:], name, "tf.data"),
+            **{column: ratio(played[1:], name, rival(name)) for column, rival in rivals.items()},
             "processor ms an image": 1e3 * statistics.median(work[name][1:]) / images,
         }
         for name in runs
     ]
+
+
+def method_rows(tree: Path, threads: int, images: int, rounds: int) -> list[pages.Row]:
+    """Returns the rows of `METHODS`, each beside the plain pipeline at its size."""
+    cases = {f"plain, {size}": (size, {}) for _, size, _ in METHODS}
+    cases |= {f"{name}, {size}": (size, changes) for name, size, changes in METHODS}
+    runs = {
+        name: ours(threads, "folder", tree, image_size=size, **changes)
+        for name, (size, changes) in cases.items()
+    }
+    return measure(runs, images, rounds, {"times plain": lambda name: f"plain, {cases[name][0]}"})
 
 
 def memory_row(shape: tuple[int, int, int], count: int, batch: int, rounds: int) -> pages.Row:
@@ -188,11 +219,13 @@ def main() -> None:
             stack.callback(worker.close)
             runs["tf.data"] = lambda images: worker.ask(600.0, images=images)
         rows = measure(runs, IMAGES, arguments.rounds)
+        methods = method_rows(Path(root) / "tree", arguments.threads, IMAGES, arguments.rounds)
     in_memory = [memory_row(*fields, arguments.rounds) for fields in SETS]
     with tempfile.TemporaryDirectory() as root:
         tree = tree_row(Path(root), *TREE, arguments.rounds)
     result["tables"] = {
         "JPEG files": rows,
+        "The same files, with what recipes do to an image": methods,
         "Sets in memory, one thread": in_memory,
         "A folder tree of ImageNet's size": [tree],
     }

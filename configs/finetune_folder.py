@@ -1,6 +1,6 @@
 """Your own pictures, a folder for each class, from a ResNet-18 that ImageNet has taught to see.
 
-    pip install 'flax-resnet[hub]'
+    pip install huggingface_hub
     python launch.py --config=configs/finetune_folder.py --config.data.dir=pictures
 
 docs/finetune_folder.md takes you through it. For three epochs a new classifier is trained on the

@@ -1,6 +1,6 @@
 """A linear probe: a new classifier on a pretrained ResNet-50, of which nothing else is trained.
 
-    pip install 'flax-resnet[hub]'
+    pip install huggingface_hub
     python launch.py --config=configs/linear_probe.py --config.data.dir=pictures
 
 docs/linear_probe.md takes you through it. It says how good a network's features are for your

@@ -24,7 +24,7 @@ print([description.classes[best] for best in logits.argmax(-1)])
 ```
 
 The name is that of a repository at the [Hugging Face hub](https://huggingface.co/timm), which is read through its own
-cache (`pip install 'resnet-jax[hub]'`); `revision=` takes a branch, a tag or a commit. The directory of a downloaded
+cache (`pip install huggingface_hub`); `revision=` takes a branch, a tag or a commit. The directory of a downloaded
 repository serves as well, without the package and without a network. Two forms are read: timm's, and that of
 transformers' ResNetForImageClassification, such as `microsoft/resnet-50`. Weights come from safetensors; where a
 repository has only PyTorch's pickles, PyTorch has to be installed.
@@ -47,10 +47,12 @@ names. Top-1 is the accuracy on ImageNet's 50,000 validation images that timm me
 `results-imagenet.csv`, at the size, crop and filter beside it; none was measured here. Of two sizes the better is shown.
 
 `tv` and `tv2` are torchvision's weights, versions 1 and 2. `a1`, `a2`, `a3` (600, 300 and 100 epochs), `b1k`, `b2k`,
-`c1`, `c2`, `d` and those with an `h` are of "ResNet strikes back" (Wightman et al. 2021) and its successors, `gluon` of
-"Bag of tricks" (He et al. 2019), `ra`, `ra2`, `ram`, `racm`, `am`, `bt` and `ra4_...` of timm's author, `tf` of
-"Revisiting ResNets" (Bello et al. 2021), `fb_ssl` and `fb_swsl` of "Billion-scale semi-supervised learning" (Yalniz et
-al. 2019), `fb_wsl` of Mahajan et al. 2018.
+`c1`, `c2`, `c3`, `d` and those with an `h` are of "ResNet strikes back" (Wightman et al. 2021) and its successors,
+`gluon` of "Bag of tricks" (He et al. 2019), `ra`, `ra2`, `ram`, `racm`, `am`, `bt`, `sw_in12k` (first trained on 11,821
+classes of ImageNet) and `ra4_...` of timm's author, `tf` of "Revisiting ResNets" (Bello et al. 2021), `goog` of "Big
+Transfer" (Kolesnikov et al. 2020; first trained on ImageNet-21k) and of "Knowledge distillation: a good teacher is
+patient and consistent" (Beyer et al. 2022), `miil` of the authors of "TResNet" (Ridnik et al. 2021), `fb_ssl` and
+`fb_swsl` of "Billion-scale semi-supervised learning" (Yalniz et al. 2019), `fb_wsl` of Mahajan et al. 2018.
 
 """
 
@@ -68,8 +70,10 @@ another function; only a repository's `config.json`, or the tag in a file's name
 |---|---|---|
 | ResNet-50, 101, 152 of torchvision and timm (v1.5) | `resnet50_v1`, `resnet101_v1`, ... | the stride is in a block's 3x3, not in its first 1x1 |
 | the first paper's Caffe nets, Keras' and MMLab's "caffe" style (v1) | `resnet50`, `resnet101`, ... | the reverse; their images are BGR besides, less a mean, not scaled |
-| timm's `resnetblur50`, `resnetaa50` and other anti-aliased nets | `resnet50`, `resnet50d`, ... | a filter, without arrays of its own, goes before each stride |
-| BiT, timm's `resnetv2_50x1_bit` | `resnet50_v2` with `norm="group"` | kernels are standardised before they are used |
+| `resnetblur18`, `resnetblur50`, `resnetaa50` | `resnet18`, `resnet50`, and each other | a filter, without arrays of its own, goes before each stride: a blur, an average or none |
+| `resnetblur50d`, `resnetaa50d`, `resnetaa34d`, `seresnextaa101d_32x8d`, ... | `resnet50d`, `resnet34d`, `seresnext101d_32x8d`, ..., and each other | the same |
+| BiT, `resnetv2_50x1_bit`, ... | `resnet50_v2` with `norm="group"`, ... | kernels are standardised before they are used, and zeros border the max pool |
+| `cifar_resnet20` to `cifar_resnet110` | `cifar_plain20` to `cifar_plain110` | plain nets lack the shortcuts, which here have no arrays |
 | nets with another activation than ReLU | the same net with ReLU | activations have no arrays |
 | `shortcut="A"` | `shortcut="A_pool"` | neither shortcut has arrays |
 """

@@ -1,4 +1,4 @@
-"""All of the networks' public interface in one script; type checkers accept it.
+"""All of the public interface in one script; type checkers accept it.
 
 python examples/public_api.py
 """
@@ -10,9 +10,22 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import resnet_jax
-from resnet_jax import ResNet, UserError, create_model, list_models, load_torch, save_torch
+from resnet_jax import (
+    ResNet,
+    UserError,
+    create_model,
+    list_models,
+    list_pretrained,
+    load_pretrained,
+    load_torch,
+    preprocess,
+    restore,
+    save_torch,
+)
+from resnet_jax.description import Description
 from resnet_jax.models import BasicBlock, BottleneckBlock
 
 
@@ -26,8 +39,9 @@ class Stage(nn.Module):
 
 
 def main() -> None:
-    print(resnet_jax.__version__, list_models("resnet*d"))
-    images = jnp.zeros((2, 32, 32, 3))
+    print(resnet_jax.__version__, list_models("resnet*d"), list_pretrained("resnet50*")[:2])
+    photographs = np.zeros((2, 40, 48, 3), np.uint8)
+    images = jnp.asarray(preprocess(photographs, Description(eval_size=32)))
     model: ResNet = create_model("cifar_resnet20", num_classes=5, remat="block", name="net")
     variables: dict[str, Any] = dict(jax.jit(model.init)(jax.random.key(0), images))
     logits = jax.jit(model.apply)(variables, images)
@@ -41,8 +55,14 @@ def main() -> None:
         save_torch(variables, path)
         same = load_torch(model, path)
         print(jax.tree.all(jax.tree.map(jnp.array_equal, same, variables)))
+        try:
+            model, variables, description = load_pretrained(folder)
+            print(model.num_classes, description.classes)
+        except UserError as error:
+            print(error)
     try:
-        resnet_jax.restore(workdir="no/such/run", which="best")
+        model, variables, description = restore(workdir="no/such/run", which="best")
+        print(model.num_classes, description.step)
     except UserError as error:
         print(error)
 

@@ -6,10 +6,17 @@ variables = model.init(jax.random.key(0), images, train=False)  # images [N, H, 
 logits = model.apply(variables, images, train=False)  # [N, 10], float32
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+import numpy as _np
+
+from resnet_jax.description import Description as _Description
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, create_model, list_models, load_torch, save_torch
+
+if _TYPE_CHECKING:
+    from resnet_jax.classifier import Classifier
 
 __all__ = [
     "Classifier",
@@ -41,7 +48,9 @@ def __getattr__(name: str) -> _Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, _Any], _Any]:
+def restore(
+    workdir: str, which: str | int = "best"
+) -> tuple[ResNet, dict[str, _Any], _Description]:
     """Reads a trained network from a run.
 
     Args:
@@ -50,7 +59,7 @@ def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, 
 
     Returns:
       The Flax module, its variables ("params" and "batch_stats"), and a
-      `resnet_jax.run.Description`.
+      `resnet_jax.description.Description`.
 
     Raises:
       UserError: there is no such run or checkpoint, or it is damaged.
@@ -60,7 +69,7 @@ def restore(workdir: str, which: str | int = "best") -> tuple[ResNet, dict[str, 
     return run.restore(workdir, which)
 
 
-def load_pretrained(name: str, **options: _Any) -> tuple[ResNet, dict[str, _Any], _Any]:
+def load_pretrained(name: str, **options: _Any) -> tuple[ResNet, dict[str, _Any], _Description]:
     """Reads a network that others trained; see `resnet_jax.pretrained.load_pretrained`.
 
     Args:
@@ -86,7 +95,7 @@ def list_pretrained(pattern: str = "*") -> list[str]:
     return pretrained.list_pretrained(pattern)
 
 
-def preprocess(images: _Any, description: _Any) -> _Any:
+def preprocess(images: _Any, description: _Description) -> _np.ndarray:
     """Makes of images what a network takes; see `resnet_jax.data.images.preprocess`.
 
     Args:
@@ -94,7 +103,7 @@ def preprocess(images: _Any, description: _Any) -> _Any:
       description: what `restore` or `load_pretrained` tells of the network.
 
     Returns:
-      float32 [N, H, W, C], NumPy's.
+      float32 [N, H, W, C].
 
     Raises:
       UserError: an image cannot be read.

@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -20,6 +19,7 @@ from resnet_jax.data.sources.pictures import Pictures
 from resnet_jax.description import Description
 from resnet_jax.distributed.mesh import jit_step, make_mesh, replicated, shard_batch
 from resnet_jax.errors import UserError
+from resnet_jax.models import ResNet
 from resnet_jax.training.step import forward
 
 BATCH_SIZE, TOP = 64, 5
@@ -59,7 +59,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ResNet,
         variables: dict[str, Any],
         description: Description,
         *,
@@ -210,7 +210,7 @@ class Classifier:
     def _features_step(self) -> Callable:
         return self._step(self.model.clone(num_classes=0))
 
-    def _step(self, model: nn.Module) -> Callable:
+    def _step(self, model: ResNet) -> Callable:
         fields = config_lib.defaults().data
         fields.update(**self.description.data_fields())
         source = Pictures((), len(self.description.mean))
@@ -272,7 +272,7 @@ class Named:
             **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls)}
         )
 
-    def load(self) -> tuple[nn.Module, dict[str, Any], Description]:
+    def load(self) -> tuple[ResNet, dict[str, Any], Description]:
         """Returns the Flax module, its variables and a description.
 
         Raises:
@@ -280,7 +280,9 @@ class Named:
         """
         if self.weights is None:
             return run.restore(self.workdir, self.which)
-        network, variables, description = pretrained.load_pretrained(self.weights, model=self.model)
+        network, variables, description = pretrained.load_pretrained(
+            self.weights, size="test", model=self.model
+        )
         if self.classes is not None:
             names = class_lists.read(pathlib.Path(self.classes))
             if len(names) != network.num_classes:

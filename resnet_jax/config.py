@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 from resnet_jax import data, fields
 from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
-from resnet_jax.models import zoo
+from resnet_jax.models import ResNet, zoo
 from resnet_jax.models.interop import fields as init_fields
 from resnet_jax.training import loss, optimizer, schedule
 from resnet_jax.training.checkpointing import checkpoints
@@ -65,7 +65,9 @@ PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and 
 
 
 # What people write who come from elsewhere, and what it is here.
-_SYNONYMS = dict.fromkeys(("lr", "learning_rate", "rate", "base_lr", "peak_lr"), "schedule.base_lr")
+_SYNONYMS: dict[str, str] = dict.fromkeys(
+    ("lr", "learning_rate", "rate", "base_lr", "peak_lr"), "schedule.base_lr"
+)
 
 
 class Section(ConfigDict):
@@ -81,6 +83,7 @@ class Section(ConfigDict):
     def of(cls, name: str, table: Mapping[str, Field]) -> "Section":
         """Returns the section `name` with every field of `table` at its default."""
         section = cls()
+        # ConfigDict would take a plain assignment for a field.
         for attribute, value in (("_name", name), ("_table", table)):
             object.__setattr__(section, attribute, value)
         for field_name, field in table.items():
@@ -90,6 +93,7 @@ class Section(ConfigDict):
 
     def __setitem__(self, key: str, value: Any) -> None:
         field = self._table.get(key)
+        # A reference comes from `of` alone, with a default that the table has checked.
         if field is not None and not isinstance(value, config_dict.FieldReference):
             value = field.plain(value)
             if fault := field.type_fault(value):
@@ -125,18 +129,24 @@ def _all_names() -> list[str]:
     return [*FIELDS, *(f"{room}.{name}" for room, table in SECTIONS.items() for name in table)]
 
 
+def _section(config: ConfigDict, name: str) -> Any:
+    """Returns a section of a recipe; "" is the recipe itself."""
+    return config[name] if name else config
+
+
 def check_fields(config: ConfigDict) -> None:
     """Checks every field by itself; raises `UserError` as `validate` does."""
     flat = dict(flatten(config))
     for dotted in flat:
         field_of(dotted)
+    # A recipe that built its own ConfigDict instead of changing the defaults.
     if absent := [dotted for dotted in _all_names() if dotted not in flat]:
         raise UserError(
             f"config.{absent[0]} is missing: a recipe starts from resnet_jax.config.defaults()"
         )
     fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
     for room, table in SECTIONS.items():
-        fields.check(room, config[room], table)
+        fields.check(room, _section(config, room), table)
 
 
 def validate(config: ConfigDict) -> None:
@@ -153,6 +163,7 @@ def validate(config: ConfigDict) -> None:
             f"config.accumulate_steps = {config.accumulate_steps}: must divide config.batch_size ="
             f" {config.batch_size}"
         )
+    # A network checks its own fields when it is built, which allocates nothing.
     build_model(config)
 
 
@@ -161,7 +172,7 @@ def without_effect(config: ConfigDict) -> dict[str, str]:
     return {
         name: why
         for section, table in SECTIONS.items()
-        for name, why in fields.without_effect(section, config[section], table).items()
+        for name, why in fields.without_effect(section, _section(config, section), table).items()
     }
 
 
@@ -176,6 +187,7 @@ def warnings(config: ConfigDict) -> list[str]:
 
 
 def _as_on_disk(value: Any) -> Any:
+    # JSON has no tuples, and a field read from it must equal the one that was written.
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -198,19 +210,20 @@ def check_batch(config: ConfigDict, devices: int) -> None:
         )
 
 
-def build_model(config: ConfigDict):
+def build_model(config: ConfigDict) -> ResNet:
     """Builds the network of a recipe; `precision` "auto" counts as float32.
 
     Raises:
       UserError: the name is unknown or its fields contradict each other.
     """
     dtype, param_dtype = PRECISIONS.get(config.precision, PRECISIONS["float32"])
+    # None leaves a field to the named network.
     given = {name: value for name, value in config.model.items() if value is not None}
     name = given.pop("name")
     return zoo.create_model(name, **{"dtype": dtype, "param_dtype": param_dtype, **given})
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted name, value) for every field."""
     for name, value in config.items():
         if isinstance(value, ConfigDict | dict):
@@ -230,6 +243,7 @@ def from_json(text: str) -> ConfigDict:
       UserError: it holds a field that does not exist.
     """
     config = defaults()
+    # Fields whose default is no longer what older versions did.
     config.data.update(data.BEFORE)
     for dotted, value in flatten(json.loads(text)):
         set_field(config, dotted, value)
@@ -240,7 +254,7 @@ def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
     """Sets a field by its dotted name; a list becomes the tuple that the field holds."""
     field_of(dotted)
     room, _, name = dotted.rpartition(".")
-    (config[room] if room else config)[name] = value
+    _section(config, room)[name] = value
 
 
 def is_open(dotted: str, value: Any) -> bool:

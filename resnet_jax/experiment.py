@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,6 +21,7 @@ from resnet_jax.distributed.mesh import (
 )
 from resnet_jax.errors import UserError
 from resnet_jax.initial import Initial, begin_from, read_initial
+from resnet_jax.models import ResNet
 from resnet_jax.models.depths import module_depths
 from resnet_jax.models.frozen_norms import hold_norms
 from resnet_jax.seeds import seed_words
@@ -95,7 +95,7 @@ class Experiment:
         return data.Prefetcher(loader, start, stop, put, self.config.data.prefetch)
 
     @functools.cached_property
-    def model(self) -> nn.Module:
+    def model(self) -> ResNet:
         return config_lib.build_model(self.config)
 
     @functools.cached_property
@@ -154,27 +154,28 @@ class Experiment:
             dtype=self._param_dtype,
         )
 
-    def initial_variables(self) -> dict[str, Any]:
-        """Returns what training starts from, {"params", "batch_stats"}, the same on every device.
-
-        Random numbers of the recipe's seed, and in their place the weights of `init.weights` where
-        `resolve` has read some.
-        """
-        shape = (1, *self.train_loader.image_shape)
+    def random_variables(self) -> dict[str, Any]:
+        """Returns {"params", "batch_stats"} of the recipe's seed, the same on every device."""
 
         def init(key: jax.Array) -> dict[str, Any]:
-            return {"batch_stats": {}, **self.model.init(key, jnp.zeros(shape), train=False)}
+            images = jnp.zeros((1, *self.train_loader.image_shape))
+            return {"batch_stats": {}, **self.model.init(key, images, train=False)}
 
-        fresh = self._jit_once(init)(jax.random.key(self.config.seed))
-        if self._initial is None:
-            return fresh
-        head, classes = self.config.init.head, self.train_loader.source.classes
-        variables, line = begin_from(self._initial, fresh, self.model, head, classes)
+        return self._jit_once(init)(jax.random.key(self.config.seed))
+
+    def initial_variables(self) -> dict[str, Any]:
+        """Returns what training starts from: `random_variables`, with `init.weights` put in."""
+        drawn, init, loader = self.random_variables(), self.config.init, self.train_loader
+        if init.weights is None:
+            return drawn
+        # A run that is there has them read only where it turns out to have no checkpoint left.
+        initial = self._initial or read_initial(self.config, loader.image_shape[2])
+        variables, line = begin_from(initial, drawn, self.model, init.head, loader.source.classes)
         self.notes.append(line)
         return put_replicated(self.mesh, variables)
 
-    def create_state(self) -> TrainState:
-        """Returns the state before the first step, the same on every device."""
+    def create_state(self, *, for_checkpoint: bool = False) -> TrainState:
+        """Returns the state before the first step; `for_checkpoint` reads no `init.weights`."""
 
         def create(variables: dict[str, Any], words: jax.Array) -> TrainState:
             return TrainState(
@@ -186,8 +187,8 @@ class Experiment:
                 seed=words,
             )
 
-        words = seed_words(self.config.seed)
-        return self._jit_once(create, donate_argnums=0)(self.initial_variables(), words)
+        variables = self.random_variables() if for_checkpoint else self.initial_variables()
+        return self._jit_once(create, donate_argnums=0)(variables, seed_words(self.config.seed))
 
     @property
     def train_step(self) -> Any:
@@ -214,8 +215,9 @@ class Experiment:
           is_frozen: whether it leaves the frozen parameters as they are; then it computes no
             gradient for them.
         """
+        groups = self.groups if is_frozen else None
         # Where `model.norm_frozen` does not say, statistics stay as long as their layer does.
-        holds = is_frozen and self.config.model.norm_frozen is None and self.groups.is_frozen
+        holds = groups and self.config.model.norm_frozen is None and groups.is_frozen
         function = functools.partial(
             step.train_step,
             model=hold_norms(self.model, self.param_shapes, holds) if holds else self.model,
@@ -226,7 +228,7 @@ class Experiment:
             loss=make_loss(self.config.loss),
             schedule=self.schedule,
             accumulate_steps=accumulate_steps,
-            frozen=self.groups.frozen(self.param_shapes) if is_frozen else None,
+            frozen=groups.frozen(self.param_shapes) if groups else None,
         )
         return jit_step(self.mesh, function, donate_argnums=0)
 
@@ -252,8 +254,7 @@ class Experiment:
         config = config_lib.from_json(config_lib.to_json(self.config))
         if config.precision == "auto":
             config.precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        source = self.train_loader.source
-        classes = len(source.classes)
+        source, classes = self.train_loader.source, len(self.train_loader.source.classes)
         if config.model.num_classes is None:
             config.model.num_classes = classes
         elif config.model.num_classes < classes:
@@ -261,9 +262,9 @@ class Experiment:
                 f"config.model.num_classes = {config.model.num_classes}: {source.name} has "
                 f"{classes} classes; leave it None"
             )
-        if config.init.weights is not None and config.init.digest is None:
-            model, channels = config_lib.build_model(config), self.train_loader.image_shape[2]
-            self._initial = read_initial(config, model, channels)
+        # A run that is there has both fields filled, and may do without the weights.
+        if config.init.weights is not None and None in (config.init.digest, config.data.mean):
+            self._initial = read_initial(config, self.train_loader.image_shape[2])
         height, width = self.train_loader.image_shape[:2]
         if height == width:  # others have a size of their own, which the field cannot say
             config.data.image_size = height

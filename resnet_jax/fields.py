@@ -57,7 +57,7 @@ class Field:
         return self.type or type(self.default)
 
     @property
-    def item_kind(self) -> type:
+    def item_kind(self) -> Any:
         """The type of a tuple's items, else that of the value."""
         return typing.get_args(self.kind)[0] if self.is_tuple else self.kind
 
@@ -94,7 +94,7 @@ class Field:
             return fault
         for item in value if self.is_tuple else [value]:
             if self.choices and item not in self.choices:
-                return f"must be one of {', '.join(map(str, self.choices))}"
+                return self._wrong_choice(item)
             if isinstance(item, float) and not math.isfinite(item):
                 return "must be finite"
             for bound, word, legal in (
@@ -106,6 +106,11 @@ class Field:
                 if bound is not None and not legal(item, bound):
                     return f"must be {word} {bound:g}"
         return None
+
+    def _wrong_choice(self, item: Any) -> str:
+        fault = f"must be one of {', '.join(map(str, self.choices))}"
+        hint = nearest(str(item), map(str, self.choices))
+        return f"{fault}; {hint}" if hint.startswith("did you mean") else fault
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -11,18 +11,16 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from resnet_jax import config as config_lib
 from resnet_jax import pretrained, run
 from resnet_jax.data.sources.imagenet import readable
 from resnet_jax.description import Description
+from resnet_jax.distributed.consensus import differing
 from resnet_jax.errors import UserError
-from resnet_jax.models.checks import names_of
 from resnet_jax.models.interop.torch_files import read_weights
 from resnet_jax.models.interop.torch_weights import adapt_channels, classes_of, load_torch
 from resnet_jax.models.resnet import ResNet
-
-# These change how a network trains, or how it computes the same function.
-_ANY_VALUE = {"num_classes", "dtype", "param_dtype", "stochastic_depth", "dropout", "zero_init"}
-_ANY_VALUE |= {"norm_momentum", "norm_group_size", "norm_frozen", "axis_name", "scan_blocks"}
+from resnet_jax.models.zoo import function_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +44,30 @@ class Initial:
     digest: str
 
 
-def read_initial(config: ConfigDict, model: ResNet, channels: int) -> Initial:
+def read_initial(config: ConfigDict, channels: int) -> Initial:
     """Reads the weights to start from.
 
     Args:
       config: the recipe, in which the weights' digest is filled, and where it leaves them open also
         the mean and deviation that their images were normalised by.
-      model: its network.
       channels: of the images.
 
     Raises:
-      UserError: there is nothing to read, or a file does not fit the network.
+      UserError: there is nothing to read, a file does not fit the network, or the weights are not
+        those of the digest or of process 0.
     """
+    model = config_lib.build_model(config)
     initial = _read(config.init.weights, config.init.prefix, model, channels)
+    if config.init.digest not in (None, initial.digest):
+        raise UserError(
+            f"config.init.weights = {config.init.weights!r}: their SHA-256 is {initial.digest}, and"
+            f" config.init.digest {config.init.digest}; give those weights, or leave the digest out"
+        )
+    if others := differing(initial.digest):
+        raise UserError(
+            f"config.init.weights = {config.init.weights!r}: process {', '.join(map(str, others))}"
+            " sees other weights than process 0; give all the same ones"
+        )
     config.init.digest = initial.digest
     description = initial.description
     if config.data.mean is None and description and len(description.mean) == channels:
@@ -67,6 +76,11 @@ def read_initial(config: ConfigDict, model: ResNet, channels: int) -> Initial:
 
 
 def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
+    if prefix and not Path(source).is_file():
+        raise UserError(
+            f"config.init.prefix = {prefix!r}: config.init.weights = {source!r} is no file of"
+            " weights, which alone has keys to choose from; leave it out"
+        )
     if (epath.Path(source) / "checkpoints").is_dir():
         loaded, variables, description = run.restore(source)
         variables = jax.device_get(variables)
@@ -85,6 +99,7 @@ def _read(source: str, prefix: str, model: ResNet, channels: int) -> Initial:
             " nor OWNER/NAME of a repository; see resnet_jax.list_pretrained()"
         )
     loaded, variables, description = pretrained.load_pretrained(source)
+    assert description.digest is not None  # That of the files, which a run has not.
     return Initial(source, loaded, variables, description, False, description.digest)
 
 
@@ -145,7 +160,7 @@ def _check_same_network(initial: Initial, model: ResNet) -> None:
     """Checks what the shapes of arrays do not tell, such as the place of a block's stride."""
     if initial.model is None:
         return
-    theirs, ours = _function_of(initial.model), _function_of(model)
+    theirs, ours = function_of(initial.model), function_of(model)
     for name, value in theirs.items():
         if value != ours[name]:
             raise UserError(
@@ -154,14 +169,8 @@ def _check_same_network(initial: Initial, model: ResNet) -> None:
             )
 
 
-def _function_of(model: ResNet) -> dict[str, Any]:
-    function = {name: getattr(model, name) for name in names_of(type(model))}
-    function |= {"stem_width": model.stem_channels, "stem_pool": model.pool_after_stem}
-    return {name: value for name, value in function.items() if name not in _ANY_VALUE}
-
-
 def _same_classes(initial: Initial, model: ResNet, classes: Sequence[str]) -> bool:
-    if initial.description is None:
+    if initial.model is None or initial.description is None:
         return initial.has_head
     known = tuple(readable(initial.description.classes))
     return initial.model.num_classes == model.num_classes and known == tuple(readable(classes))

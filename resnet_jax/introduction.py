@@ -15,10 +15,12 @@ def rows(experiment: Experiment, workdir: str) -> Iterator[tuple[str, str]]:
     config, plan = experiment.config, experiment.plan
     train_source, eval_source = experiment.train_loader.source, experiment.eval_loader.source
     height, width, channels = experiment.train_loader.image_shape
+    scored = experiment.eval_loader.image_shape
+    at = "" if scored == (height, width, channels) else f", scored at {scored[0]}×{scored[1]}"
     yield (
         "data",
         f"{train_source.name}, {len(train_source):,} {train_source.split} and "
-        f"{len(eval_source):,} {eval_source.split} images of {height}×{width}×{channels}, "
+        f"{len(eval_source):,} {eval_source.split} images of {height}×{width}×{channels}{at}, "
         f"{len(train_source.classes)} classes",
     )
     summary = summarize(experiment.model, (height, width), channels)

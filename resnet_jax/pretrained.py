@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import numpy as np
 
 from resnet_jax.data.sources import imagenet
@@ -21,6 +20,7 @@ from resnet_jax.models.interop import hub
 from resnet_jax.models.interop.pretrained_config import read_config
 from resnet_jax.models.interop.torch_files import read_weights
 from resnet_jax.models.interop.torch_weights import classes_of, load_torch
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.zoo import create_model
 
 _SIZES = ("train", "test")
@@ -55,7 +55,7 @@ class Pretrained(NamedTuple):
 
 def load_pretrained(
     name: str, *, revision: str = "main", size: str = "train", model: str | None = None
-) -> tuple[nn.Module, dict[str, Any], Description]:
+) -> tuple[ResNet, dict[str, Any], Description]:
     """Reads a network that others trained.
 
     Args:
@@ -106,7 +106,7 @@ def load_pretrained(
     return model, load_torch(model, state), description
 
 
-def _load_file(path: Path, model: str | None) -> tuple[nn.Module, dict[str, Any], Description]:
+def _load_file(path: Path, model: str | None) -> tuple[ResNet, dict[str, Any], Description]:
     if model is None:
         raise UserError(
             f"{path}: a file of weights does not tell its network; give model=, a name that"
@@ -144,7 +144,7 @@ def list_pretrained(pattern: str = "*") -> list[str]:
 @functools.cache
 def table() -> tuple[Pretrained, ...]:
     """Returns the rows of `pretrained.csv`."""
-    text = (importlib.resources.files(__package__) / "pretrained.csv").read_text()
+    text = (importlib.resources.files("resnet_jax") / "pretrained.csv").read_text()
     kinds = Pretrained.__annotations__.values()
     header, *rows = csv.reader(text.splitlines())
     assert tuple(header) == Pretrained._fields

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 from etils import epath
 from ml_collections import ConfigDict
@@ -18,6 +17,7 @@ from resnet_jax.distributed.lock import Lock, read_token
 from resnet_jax.distributed.mesh import is_lead, replicated
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
+from resnet_jax.models import ResNet
 from resnet_jax.run_files import (
     check_data,
     data_changes,
@@ -219,13 +219,13 @@ def check_same_checkpoint(checkpoints: Checkpoints, step: int | None) -> None:
 
 def restore(
     workdir: epath.PathLike, which: str | int = "best", *, mesh: jax.sharding.Mesh | None = None
-) -> tuple[nn.Module, dict[str, Any], Description]:
+) -> tuple[ResNet, dict[str, Any], Description]:
     """Reads a trained network from a run.
 
     Args:
       workdir: what `--workdir` was.
       which: "best" by the run's metric, "last", or a step.
-      mesh: devices to copy the variables to; None leaves them on the default device.
+      mesh: devices to copy the variables to; None leaves them on this process's first.
 
     Returns:
       The Flax module, its variables ("params" and "batch_stats"), and what they are.
@@ -245,9 +245,8 @@ def restore(
         )
     notes = checkpoints.notes(step)
     classes = read_classes(workdir)
-    sharding = (
-        jax.sharding.SingleDeviceSharding(jax.devices()[0]) if mesh is None else replicated(mesh)
-    )
+    local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = local if mesh is None else replicated(mesh)
     variables = checkpoints.restore_variables(step, sharding)
     checkpoints.close()
     return (

@@ -107,7 +107,9 @@ def check_data(
     _check_classes(epath.Path(workdir), training)
     accepted = []
     for use, source in ((TRAINING, training), (EVALUATION, evaluation)):
-        changes = [] if source is None else data_changes(workdir, use, source)
+        if source is None:
+            continue
+        changes = data_changes(workdir, use, source)
         if changes and not accept_change:
             raise UserError(
                 f"--workdir={workdir}: the {use} images ({source.name} {source.split}) have "
@@ -197,8 +199,9 @@ def _fingerprints(workdir: epath.Path) -> dict[str, Any] | None:
 def _class_names(path: epath.Path) -> tuple[str, ...] | None:
     """Returns the lines of classes.txt, None where it is absent or was not written whole."""
     text = _read(path)
-    is_whole = text is not None and text.endswith("\n") and not {"\0", "\ufffd"} & set(text)
-    return tuple(text.split("\n")[:-1]) if is_whole else None
+    if text is None or not text.endswith("\n") or {"\0", "\ufffd"} & set(text):
+        return None
+    return tuple(text.split("\n")[:-1])
 
 
 def _parse(path: epath.Path, absent: Any) -> Any:

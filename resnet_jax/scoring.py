@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -20,6 +19,7 @@ from resnet_jax.distributed.requests import Requests
 from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
+from resnet_jax.models import ResNet
 from resnet_jax.training import memory
 from resnet_jax.training.answers import Answers
 from resnet_jax.training.evaluation import evaluate
@@ -80,7 +80,7 @@ class Subject:
     classes: tuple[str, ...]
     origin: dict[str, Any]
     changes: Callable[[data.Source], list[str]]
-    read: Callable[[jax.sharding.Mesh], tuple[nn.Module, dict[str, Any]]]
+    read: Callable[[jax.sharding.Mesh], tuple[ResNet, dict[str, Any]]]
 
 
 def score_all(subject: Subject, how: How, output_dir: str | None = None) -> None:
@@ -131,7 +131,7 @@ def score_all(subject: Subject, how: How, output_dir: str | None = None) -> None
 
 def _score(
     experiment: Experiment,
-    model: nn.Module,
+    model: ResNet,
     variables: dict[str, Any],
     members: np.ndarray | None,
     mirror: bool,
@@ -165,6 +165,7 @@ def _score(
                 answers,
             )
         display.stop()
+    assert scored is not None
     record = {
         "data": loader.source.name,
         "data_dir": config.data.dir,

@@ -15,6 +15,7 @@ def seed_key(words: jax.Array) -> jax.Array:
 
     Without 64-bit types JAX itself takes the low word alone.
     """
-    if not jax.config.jax_enable_x64:
+    # JAX makes the attributes of its config at run time.
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         return jax.random.key(words[0])
     return jax.random.key(words[0].astype(jnp.uint64) | words[1].astype(jnp.uint64) << 32)

@@ -133,7 +133,7 @@ def parse_axis(axis: str) -> list[tuple[str, Any]]:
             f"--sweep={axis}: config.{dotted} holds several numbers; sweep over a field that"
             " holds one"
         )
-    readers = {bool: {"True": True, "False": False}.__getitem__}
+    readers: dict[type, Callable[[str], Any]] = {bool: {"True": True, "False": False}.__getitem__}
     try:
         return [(dotted, readers.get(kind, kind)(value)) for value in values.split(",")]
     except (ValueError, KeyError) as error:
@@ -165,7 +165,7 @@ def table(results: Mapping[Assignment, Mapping[str, float] | str]) -> list[str]:
     Args:
       results: of each run its scores, or why it failed.
     """
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, ...]] = []
     kinds: dict[Assignment, list[Mapping[str, float]]] = {}
     for assignment, result in results.items():
         if isinstance(result, str):

@@ -6,10 +6,13 @@ import re
 import jax
 import numpy as np
 import pytest
-from running import QUICK, devices, error_line, launch, log, run
+from running import QUICK, devices, error_line, launch, log, run, tiny_recipe
 
 import resnet_jax
-from resnet_jax import ResNet, save_torch
+from resnet_jax import ResNet, UserError, save_torch
+from resnet_jax.distributed.mesh import shard_batch
+from resnet_jax.experiment import Experiment
+from resnet_jax.models.interop.torch_files import read_weights, write_weights
 
 SMALL = (QUICK, "--config.model.width=4", "--config.model.stage_sizes=1,1")
 SMALL += ("--config.schedule.warmup_epochs=0", "--config.num_epochs=1")
@@ -155,3 +158,54 @@ def test_the_weights_of_colour_images_start_a_run_on_grey_ones(tmp_path):
     np.testing.assert_allclose(
         kernel, made["params"]["conv1"]["kernel"].sum(2, keepdims=True), atol=1e-5
     )
+
+
+@pytest.fixture(scope="module")
+def of_ten(tmp_path_factory):
+    """A file of the tiny recipe's network, and what is in it."""
+    model = ResNet(stage_sizes=(1,), block="basic", width=4, stem="small", num_classes=10)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+    draw = np.random.default_rng(0)
+    made = jax.tree.map(lambda leaf: draw.uniform(0.5, 1.5, leaf.shape).astype("f"), shapes)
+    file = tmp_path_factory.mktemp("weights") / "ten.safetensors"
+    save_torch(made, file)
+    return file, made
+
+
+def begin(**changes):
+    return Experiment.for_training(tiny_recipe(**changes))
+
+
+def test_a_run_without_an_intact_checkpoint_starts_from_its_weights_again(of_ten):
+    file, made = of_ten
+    first = begin(init__weights=str(file))
+    jax.tree.map(np.testing.assert_array_equal, first.create_state().eval_variables, made)
+    again = Experiment.for_training(first.config)
+    assert again.config == first.config
+    jax.tree.map(np.testing.assert_array_equal, again.create_state().eval_variables, made)
+    again.config.init.weights = "gone"
+    assert again.create_state(for_checkpoint=True).params.keys() == made["params"].keys()
+    again.config.init.weights, again.config.init.digest = str(file), "0" * 64
+    with pytest.raises(UserError, match=r"their SHA-256 is .* leave the digest out"):
+        again.create_state()
+
+
+def test_frozen_steps_compute_no_gradient_for_what_is_frozen():
+    begun = begin(optimizer__freeze=("all but fc",), optimizer__freeze_epochs=1.0)
+    state = begun.create_state()
+    batch = shard_batch(begun.mesh, begun.train_loader[0])
+    frozen, whole = (step.lower(state, batch).cost_analysis()["flops"] for _, step in begun.phases)
+    assert frozen < whole / 2
+
+
+def test_a_prefix_takes_a_part_of_a_file(of_ten, parent, tmp_path):
+    file, made = of_ten
+    state = {f"backbone.{key}": value for key, value in read_weights(file).items()}
+    write_weights(state | {"projector.weight": np.ones((2, 2), "f")}, tmp_path / "m.safetensors")
+    weights = {"init__weights": str(tmp_path / "m.safetensors")}
+    with pytest.raises(UserError, match=r"prefix='backbone\.', which a recipe has as init\.prefix"):
+        begin(**weights)
+    begun = begin(**weights, init__prefix="backbone.").create_state()
+    jax.tree.map(np.testing.assert_array_equal, begun.eval_variables, made)
+    with pytest.raises(UserError, match=r"config\.init\.prefix = 'a\.': .* is no file"):
+        begin(init__weights=str(parent), init__prefix="a.")

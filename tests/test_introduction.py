@@ -31,6 +31,10 @@ def test_the_peak_rate_is_said_with_how_it_came_about(changes, words):
     assert words in rows(**changes)["schedule"]
 
 
+def test_a_size_to_score_at_is_said_where_it_is_another():
+    assert "images of 8×8×1, scored at 12×12, 10 classes" in rows(data__eval_size=12)["data"]
+
+
 def test_a_network_that_is_not_the_one_of_its_name_is_called_so():
     said = rows(model__stage_sizes=(1, 1, 1), model__width=16)["model"]
     assert said.startswith("resnet18 with stage_sizes (1, 1, 1), stem small, width 16: 77,")

@@ -25,9 +25,9 @@ from golden_weights import CLASSES, PRETRAINED_SIZE, digest, fill, images
 
 HERE = Path(__file__).parent
 GOLDENS = json.loads((HERE / "models" / "pretrained_goldens.json").read_text())
-# One of each kind of stem, block, shortcut, gate and version; `slow/` has all.
+# One of each kind of stem, block, shortcut, gate, filter and version; `slow/` has all.
 OF_EACH_KIND = ("resnet18", "resnet50c", "resnet18d", "resnetv2_18", "seresnet18", "resnetrs50")
-OF_EACH_KIND += ("resnext50_32x4d",)
+OF_EACH_KIND += ("resnext50_32x4d", "resnetblur18")
 TINY = {"stage_sizes": (1, 1), "block": "basic", "width": 8, "stem_width": 8}
 
 
@@ -340,5 +340,5 @@ def test_a_download_that_breaks_off_is_said_and_goes_on_the_next_time(hub):
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"pip install 'resnet-jax\[hub\]'"):
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
         load_pretrained("timm/resnet50.a1_in1k")

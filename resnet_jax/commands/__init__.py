@@ -41,6 +41,7 @@ class Arguments(types.SimpleNamespace):
 
     def workdir_of_recipe(self) -> str:
         """Returns --workdir, by default runs/NAME for the recipe configs/NAME.py."""
+        assert self.recipe_file is not None  # It comes with the recipe.
         *folders, name = self.recipe_file.with_suffix("").parts
         if "configs" in folders:
             # With its folder, since configs/ and configs/tutorials/ may each have a NAME.py.

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 from absl import flags
 from ml_collections import ConfigDict
@@ -16,6 +15,7 @@ from resnet_jax.description import Description
 from resnet_jax.distributed.mesh import put_replicated
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
+from resnet_jax.models import ResNet
 from resnet_jax.run_files import EVALUATION
 from resnet_jax.scoring import AS_THE_RECIPE, How, Subject, score_all
 
@@ -138,7 +138,7 @@ def evaluate(
 
 
 def evaluate_weights(
-    network: tuple[nn.Module, dict[str, Any], Description],
+    network: tuple[ResNet, dict[str, Any], Description],
     *,
     batch_size: int | None = None,
     images: Images = Images(),
@@ -168,7 +168,7 @@ def evaluate_weights(
             )
     images.set_in(config)
 
-    def read(mesh: jax.sharding.Mesh) -> tuple[nn.Module, dict[str, Any]]:
+    def read(mesh: jax.sharding.Mesh) -> tuple[ResNet, dict[str, Any]]:
         return model, put_replicated(mesh, jax.device_get(variables))
 
     name, classes = f"--weights={description.source}", tuple(description.classes)

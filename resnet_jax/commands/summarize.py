@@ -1,6 +1,5 @@
 """`--mode=summarize`: a network's table, and the recipe's data as a picture."""
 
-import functools
 import os
 
 import jax
@@ -15,7 +14,8 @@ from resnet_jax.experiment import Experiment
 from resnet_jax.models import create_model, zoo
 from resnet_jax.models.analysis.summary import Summary, format_summary
 from resnet_jax.models.analysis.summary import summarize as count
-from resnet_jax.models.zoo import Variant, get_variant
+from resnet_jax.models.variants import Variant
+from resnet_jax.models.zoo import get_variant
 from resnet_jax.seeds import seed_words
 
 
@@ -47,11 +47,11 @@ def summarize(
     Raises:
       UserError: neither or both are given, or the network cannot be built.
     """
-    if (config is None) == (model is None):
+    name = model if config is None else config.model.name
+    if name is None or (config is not None and model is not None):
         raise UserError("--mode=summarize: give either --config=FILE or --model=NAME")
-    name = model or config.model.name
     variant = get_variant(name)
-    size = (variant.image_size, variant.image_size)
+    height = width = variant.image_size
     said = ""
     if config is None:
         network = create_model(name)
@@ -60,14 +60,13 @@ def summarize(
         experiment = Experiment(config)
         try:
             experiment.resolve()
-            *size, channels = experiment.train_loader.image_shape
+            height, width, channels = experiment.train_loader.image_shape
             said = _picture(experiment, picture)
         except UserError as error:
-            size = (config.data.image_size or variant.image_size,) * 2
+            height = width = config.data.image_size or variant.image_size
             said = f"no picture of the data: {error}"
         network = experiment.model
-    summary = count(network, tuple(size), channels)
-    height, width = size
+    summary = count(network, (height, width), channels)
     described = name if config is None else zoo.describe(config.model)
     title = (
         f"{described}, {height}x{width}x{channels} images, {network.num_classes} classes,"
@@ -76,7 +75,7 @@ def summarize(
     print(format_summary(summary, title))
     # Counts of the network of that name say nothing of one with other fields.
     if described == name:
-        print(_beside_reference(variant, summary, tuple(size)))
+        print(_beside_reference(variant, summary, (height, width)))
     if said:
         print(said)
 
@@ -84,8 +83,8 @@ def summarize(
 def _picture(experiment: Experiment, path: str) -> str:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     loader = experiment.train_loader
-    augment = functools.partial(experiment.augment, seed=seed_words(experiment.config.seed))
-    data.save_grid(loader, 0, path, augment=jax.jit(augment))
+    augment, seed = jax.jit(experiment.augment), seed_words(experiment.config.seed)
+    data.save_grid(loader, 0, path, augment=lambda batch: augment(batch, seed))
     return f"the first batch of {loader.source.name} {loader.source.split}: {path}"
 
 

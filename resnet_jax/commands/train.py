@@ -19,7 +19,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
 from resnet_jax.sweep import sweep
 from resnet_jax.training import memory
-from resnet_jax.training.checkpointing.checkpoints import Checkpoints, Notes
+from resnet_jax.training.checkpointing.checkpoint_io import Notes
+from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 from resnet_jax.training.loop import EvaluatingSide, Loop, TrainingSide
 from resnet_jax.training.progress import Progress
 from resnet_jax.training.reporting import trace
@@ -188,7 +189,7 @@ def _begin(
     if is_lead():
         sources = experiment.train_loader.source, experiment.eval_loader.source
         run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
-    state = experiment.create_state()
+    state = experiment.create_state(for_checkpoint=notes is not None)
     for line in experiment.notes:
         display.say(line)
     return state.replace(**checkpoints.restore(notes.step, state.saved())) if notes else state
@@ -303,7 +304,7 @@ def _make_reporter(
 
 
 def _say_best(checkpoints: Checkpoints) -> str:
-    best = checkpoints.notes(checkpoints.best_step())
+    best = checkpoints.notes(run.pick_step(checkpoints, "best"))
     top1, top5, loss = (best.scores[name] for name in ("top1", "top5", "loss"))
     return f"best: top1 {top1:.4f} top5 {top5:.4f} loss {loss:.4f} at step {best.step}"
 

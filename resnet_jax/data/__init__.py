@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resnet_jax.data.augment.pipeline import make_augment, make_normalise
+from resnet_jax.data.augment.settings import resolve_augmentation
 from resnet_jax.data.grid import save_grid
 from resnet_jax.data.input_bound import diagnosis
 from resnet_jax.data.loader import Loader
 from resnet_jax.data.prefetch import Prefetcher
-from resnet_jax.data.settings import BEFORE, FIELDS, check, check_is_mounted, resolve_augmentation
+from resnet_jax.data.settings import BEFORE, FIELDS, check, check_is_mounted
 from resnet_jax.data.sources import table
 from resnet_jax.data.sources.fingerprint import differences
 from resnet_jax.data.sources.source import IN_MEMORY_BYTES, ArraySource, Source, count_shared

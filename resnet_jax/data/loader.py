@@ -1,16 +1,18 @@
 """Batch number in, batch out."""
 
-import functools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from resnet_jax.data import settings, shuffle
+from resnet_jax.data.augment.settings import resolve_augmentation
 from resnet_jax.data.buffers import Buffers
-from resnet_jax.data.images import decode, geometry
+from resnet_jax.data.images import decode
+from resnet_jax.data.images.transform import Transform
+from resnet_jax.data.pending import PendingBatch, Stopped
 from resnet_jax.data.sources.source import Moments, Source, normalisation
 from resnet_jax.data.sources.tree import named
 from resnet_jax.errors import UserError
@@ -18,56 +20,13 @@ from resnet_jax.errors import UserError
 _ENCODED_SIZE = 224
 
 
-class Stopped(Exception):
-    """A batch was given up because nobody wants it any more."""
-
-
-class PendingBatch:
-    """A batch in the making, see `Loader.begin`.
-
-    Args:
-      images: uint8 [n, H, W, C], to be filled.
-      labels: int32 [n], to be filled.
-      places: int64 [n], of the examples in the source.
-      mask: bool [n]; rows that turn out unreadable become False.
-      epoch: the batch's.
-      positions: int64 [n], of the rows in the epoch's order.
-    """
-
-    def __init__(self, images, labels, places, mask, epoch: int, positions):
-        self.images, self.labels, self.places, self.mask = images, labels, places, mask
-        self.epoch, self.positions = epoch, positions
-        self.fills: list[Future] = []
-
-    def result(self) -> dict[str, np.ndarray]:
-        """Waits for the batch and returns it.
-
-        Returns:
-          "image" uint8 [n, H, W, C], "label" int32 [n], "mask" bool [n] (False: not to be counted),
-          "index" int32 [n] (the example's place in the source), "epoch" int32 [n].
-
-        Raises:
-          UserError: an example cannot be read, and `config.data.on_error` is "stop"; or too many
-            cannot.
-          Stopped: the batch was given up.
-        """
-        for fill in self.fills:
-            fill.result()
-        return {
-            "image": self.images,
-            "label": self.labels,
-            "mask": self.mask,
-            "index": self.places.astype(np.int32),
-            "epoch": np.full(len(self.places), self.epoch, np.int32),
-        }
-
-
 class Loader:
     """The batches of a source, each a pure function of (seed, batch number).
 
     Training: batch b belongs to epoch b // len(loader); an epoch is its own permutation's first n
-    // batch_size whole batches. Evaluation: every example once, in order; the last batch is filled
-    up with rows whose mask is False.
+    // batch_size whole batches. With `config.data.repeats` each image stands there so many times,
+    and the epoch, as long as ever, ends after a share of the images. Evaluation: every example
+    once, in order; the last batch is filled up with rows whose mask is False.
 
     With `config.data.on_error` "skip" the row of an unreadable image is masked. In training it
     shows another image of the same epoch, the next readable one in the epoch's order, as if that
@@ -112,27 +71,9 @@ class Loader:
         self._check(batch_size, process_count)
         share = self.batch_size // process_count
         self._share = slice(process_index * share, (process_index + 1) * share)
-        self._crops = train and settings.resolve_augmentation(config, source).random_resized_crop
         self.image_shape = self._shape()
-        self._is_own_size = source.image_shape == self.image_shape
         decode.allow_pixels(config.max_pixels)
-        # Bound once: a config's fields are slow to read.
-        self._most_pixels = config.max_pixels
-        self._random_part = functools.partial(
-            geometry.random_crop, scale=tuple(config.crop_scale), ratio=tuple(config.crop_ratio)
-        )
-        self._central_part = functools.partial(
-            geometry.central_part,
-            size=self.image_shape[0],
-            share=config.eval_crop if source.image_shape is None else 1.0,
-            mode=config.eval_crop_mode,
-        )
-        self._part = functools.partial(
-            decode.part,
-            channels=self.image_shape[2],
-            most_pixels=config.max_pixels,
-            interpolation=config.interpolation,
-        )
+        self._transform = Transform(config, source, self.image_shape, seed, train)
         self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
         self._pool: ThreadPoolExecutor | None = None
         self._threads = config.num_threads or decode.cores()
@@ -172,6 +113,16 @@ class Loader:
                 f"config.batch_size = {batch_size}: more than the {len(source)} training examples"
                 f" of {source.name} {source.split}; take at most {len(source)}"
             )
+        if 4 * config.repeats > batch_size and config.repeats > 1:
+            raise UserError(
+                f"config.data.repeats = {config.repeats}: {batch_size} rows would show fewer than"
+                f" four images; take at most {max(1, batch_size // 4)}, or a larger batch"
+            )
+        if config.flip_mode == "alternating" and not resolve_augmentation(config, source).flip:
+            raise UserError(
+                "config.data.flip_mode = 'alternating': flips are off for images in memory; set"
+                " config.data.flip=True"
+            )
         if (config.mixup or config.cutmix) and batch_size % 2:
             raise UserError(
                 f"config.batch_size = {batch_size}: must be even, since mixup and CutMix work on"
@@ -199,22 +150,23 @@ class Loader:
         epoch, step = divmod(number, len(self)) if self.train else (0, number)
         if not 0 <= step < len(self):
             raise IndexError(number)
-        positions = np.arange(self._share.start, self._share.stop) + step * self.batch_size
+        positions, copies = self._order(step)
         mask = positions < len(self.source)
         places = self._places(np.where(mask, positions, 0), epoch)
-        if self.source.in_memory and not self._crops and self._is_own_size:
+        if self.source.in_memory and self._transform.changes_nothing:
             images, labels = self.source.take(places)
             images[~mask], labels[~mask] = 0, 0
-            batch = PendingBatch(images, labels, places, mask, epoch, positions)
+            batch = PendingBatch(images, labels, places, mask, epoch, positions, copies)
             if self.source.faults:
                 self._mask_faults(batch)
             return batch
         labels = np.zeros(len(places), np.int32)
-        batch = PendingBatch(self._buffers.take(), labels, places, mask, epoch, positions)
+        images = self._buffers.take()
+        batch = PendingBatch(images, labels, places, mask, epoch, positions, copies)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        # Shared by the threads, each of which takes the next row when it is done with one.
-        rows = iter(range(len(places)))
+        # Shared by the threads, each of which takes the next image when it is done with one.
+        rows = iter(batch.rows_by_image())
         batch.fills = [
             self._pool.submit(self._fill, batch, rows, stopped or threading.Event())
             for _ in range(min(self._threads, len(places)))
@@ -242,29 +194,46 @@ class Loader:
         if not self.train:
             size = self._config.eval_size or size
         if own is not None and size is None:
-            if self._crops and own[0] != own[1]:
+            crops = (
+                self.train and resolve_augmentation(self._config, self.source).random_resized_crop
+            )
+            if crops and own[0] != own[1]:
                 raise UserError(
                     "config.data.image_size = None: crops at random are square, the images"
                     f" {own[0]} by {own[1]}; set it"
                 )
-            return tuple(own)
+            return own
         side = size or _ENCODED_SIZE
         return (side, side, own[2] if own else self.source.channels)
 
-    def _fill(self, batch: PendingBatch, rows: Iterator[int], stopped: threading.Event) -> None:
-        for row in rows:
+    def _order(self, step: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns this process's positions in the order of an epoch, and which copies they are."""
+        first = step * self.batch_size
+        if not self.train or self._config.repeats == 1:
+            return np.arange(self._share.start, self._share.stop) + first, None
+        rows = shuffle.spread(self.batch_size, self._config.repeats)[self._share] + first
+        return np.divmod(rows, self._config.repeats)
+
+    def _fill(
+        self, batch: PendingBatch, images: Iterator[list[int]], stopped: threading.Event
+    ) -> None:
+        for rows in images:
             if stopped.is_set():
                 raise Stopped
-            if not batch.mask[row]:
-                batch.images[row] = 0
+            if not batch.mask[rows[0]]:
+                batch.images[rows] = 0
                 continue
-            place = int(batch.places[row])
+            place = int(batch.places[rows[0]])
             try:
                 example = self.source[place]
-                batch.images[row] = self._transformed(example.image, place, batch.epoch, place)
-                batch.labels[row] = example.label
+                views = [batch.view(row) for row in rows]
+                shown = self._transform(example.image, self.source.where(place), views)
+                for row, pixels in zip(rows, shown, strict=True):
+                    batch.images[row] = pixels
+                batch.labels[rows] = example.label
             except decode.CorruptImageError as error:
-                self._mask_row(batch, row, error)
+                for row in rows:
+                    self._mask_row(batch, row, error)
 
     def _mask_faults(self, batch: PendingBatch) -> None:
         for row, place in enumerate(batch.places.tolist()):
@@ -285,7 +254,7 @@ class Loader:
                 continue
             try:
                 image = self.source[place].image
-                return self._transformed(image, int(batch.places[row]), batch.epoch, place)
+                return self._transform(image, self.source.where(place), [batch.view(row)])[0]
             except decode.CorruptImageError as error:
                 self._leave_out(place, error)
         raise self._too_many(next(iter(self.skipped.values())))
@@ -299,7 +268,7 @@ class Loader:
                 self.skipped[place] = error.fault
                 self._say(f"skipped {error.fault}")
             count, whole = len(self.skipped), len(self.source)
-        if self._config.max_skipped == 1:
+        if self._config.max_skipped == 1:  # whoever asked is told of each
             return
         if count == whole or count > max(1, self._config.max_skipped * whole):
             raise self._too_many(error.fault)
@@ -310,17 +279,3 @@ class Loader:
             f" {len(self.source):,} images of {self.source.name} {self.source.split} cannot be"
             f" read, such as {fault}; restore the files, or allow a larger share"
         )
-
-    def _transformed(
-        self, image: bytes | np.ndarray, drawn_for: int, epoch: int, place: int
-    ) -> np.ndarray:
-        """Returns the image of `place` at the loader's size; the draws are those of `drawn_for`."""
-        size, where = self.image_shape[0], self.source.where(place)
-        if self._crops:
-            choose = functools.partial(
-                self._random_part, seed=self.seed, epoch=epoch, index=drawn_for
-            )
-            return self._part(image, size, choose, where, smooth_chroma=False)
-        if self._is_own_size:
-            return decode.whole(image, self.image_shape, where, self._most_pixels)
-        return self._part(image, size, self._central_part, where, finest=decode.FINEST_IN_SCORING)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from resnet_jax.data.loader import Loader, PendingBatch, Stopped
+from resnet_jax.data.loader import Loader
+from resnet_jax.data.pending import PendingBatch, Stopped
 
 
 class Prefetcher:
@@ -79,6 +80,7 @@ class Prefetcher:
             for number in self._numbers:
                 began = time.perf_counter()
                 ahead, pending = self._begun(number + 1), ahead
+                assert pending is not None  # `number` is one of the loop's.
                 rows = pending.result()
                 batch = (number, self._put(rows))
                 self.made += len(rows["label"])

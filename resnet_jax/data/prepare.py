@@ -35,7 +35,7 @@ def prepare(
     shard_examples: int = 4096,
     num_threads: int | None = None,
     origin: Mapping[str, str | float | None] | None = None,
-    advance: Callable[[int], None] = lambda examples: None,
+    advance: Callable[[int], object] = lambda examples: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, int]:
     """Writes shards of `sources` into a directory.
@@ -100,7 +100,7 @@ class _Work:
     sources: dict[str, Source]
     output: pathlib.Path
     plan: dict[str, Any]
-    advance: Callable[[int], None]
+    advance: Callable[[int], object]
     say: Callable[[str], None]
     changed: list[str] = dataclasses.field(default_factory=list)
     given_up: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -258,6 +258,7 @@ def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -
             break
         example = source[place]
         image = example.image
+        assert isinstance(image, bytes)  # Sources of files give them.
         counts[example.label] += 1
         if short_side:
             image = shrink(image, short_side, work.plan["quality"], source.where(place))
@@ -290,8 +291,8 @@ def shrink(encoded: bytes, short_side: int, quality: int, where: str) -> bytes:
     scale = short_side / min(image.size)
     if scale >= 1:
         return encoded
-    size = tuple(max(short_side, round(side * scale)) for side in image.size)
-    pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+    width, height = (max(short_side, round(side * scale)) for side in image.size)
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
     return simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="420")
 
 

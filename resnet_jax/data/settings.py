@@ -1,9 +1,9 @@
 """The fields of `config.data`, and the checks that need more than one of them."""
 
-import dataclasses
 from typing import Any
 
 from resnet_jax.data import splits
+from resnet_jax.data.augment import settings as augment_settings
 from resnet_jax.data.images import decode
 from resnet_jax.data.images.resize import INTERPOLATIONS
 from resnet_jax.data.sources import holdout, table
@@ -11,8 +11,6 @@ from resnet_jax.data.sources.source import Source
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field, Needs
 
-_CROP = (Needs("random_resized_crop", (True, None)),)
-_ERASING = (Needs("random_erasing"),)
 _SYNTHETIC = (Needs("name", ("synthetic",)),)
 FIELDS = {
     "name": Field(
@@ -83,70 +81,7 @@ FIELDS = {
         above=0,
         at_most=1,
     ),
-    "random_resized_crop": Field(
-        None, "None: on for sources of encoded files, off for others", bool
-    ),
-    "crop_scale": Field(
-        (0.08, 1.0),
-        "share of the area that a random crop covers",
-        tuple[float, ...],
-        above=0,
-        at_most=1,
-        needs=_CROP,
-    ),
-    "crop_ratio": Field(
-        (3 / 4, 4 / 3),
-        "width over height of a random crop",
-        tuple[float, ...],
-        above=0,
-        at_most=100,
-        needs=_CROP,
-    ),
-    "flip": Field(
-        None, "mirror half of the images; None: on for encoded files, off for others", bool
-    ),
-    "pad_and_crop": Field(
-        0, "pixels of black border to crop from at random", at_least=0, at_most=1024
-    ),
-    "random_erasing": Field(0.0, "probability of erasing a rectangle", at_least=0, at_most=1),
-    "erasing_scale": Field(
-        (0.02, 1 / 3),
-        "share of the area that is erased",
-        tuple[float, ...],
-        above=0,
-        at_most=1,
-        needs=_ERASING,
-    ),
-    "erasing_ratio": Field(
-        (0.3, 10 / 3),
-        "height over width of the rectangle",
-        tuple[float, ...],
-        above=0,
-        at_most=100,
-        needs=_ERASING,
-    ),
-    "erasing_fill": Field(
-        "zero",
-        "what an erased pixel becomes, after normalising",
-        choices=("zero", "noise"),
-        needs=_ERASING,
-    ),
-    "mixup": Field(0.0, "alpha of mixup's Beta distribution; 0: off", at_least=0, at_most=100),
-    "cutmix": Field(0.0, "alpha of CutMix's Beta distribution; 0: off", at_least=0, at_most=100),
-    "mix_probability": Field(
-        1.0,
-        "share of images that mixup or CutMix touches",
-        at_least=0,
-        at_most=1,
-        needs=(Needs("mixup"), Needs("cutmix")),
-    ),
-    "cutmix_share": Field(
-        0.5,
-        "with both on: how often CutMix is the one",
-        at_least=0,
-        at_most=1,
-        needs=(Needs("cutmix"),),
-    ),
+    **augment_settings.FIELDS,
     "num_threads": Field(
         None, "threads that decode; None: one a core", int, at_least=1, at_most=1024
     ),
@@ -196,29 +131,7 @@ def check(config: Any) -> None:
             "config.data.mean has "
             f"({len(config.mean)})"
         )
-    for field in ("crop_scale", "crop_ratio", "erasing_scale", "erasing_ratio"):
-        low_high = tuple(getattr(config, field))
-        if len(low_high) != 2 or low_high[0] > low_high[1]:
-            raise UserError(f"config.data.{field} = {low_high!r}: must be (lowest, highest)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Which of the two augmentations that depend on the kind of the source are on in training."""
-
-    random_resized_crop: bool
-    flip: bool
-
-
-def resolve_augmentation(config: Any, source: Source) -> Augmentation:
-    """Says what None stands for: on for encoded files, off for images in memory."""
-    encoded = source.image_shape is None
-    return Augmentation(
-        *(
-            encoded if given is None else given
-            for given in (config.random_resized_crop, config.flip)
-        )
-    )
+    augment_settings.check(config)
 
 
 def without_effect(config: Any, source: Source, train: bool) -> list[str]:
@@ -229,7 +142,7 @@ def without_effect(config: Any, source: Source, train: bool) -> list[str]:
       source: the split.
       train: whether it is trained on.
     """
-    encoded, on = source.image_shape is None, resolve_augmentation(config, source)
+    encoded, on = source.image_shape is None, augment_settings.resolve_augmentation(config, source)
     # Fields, whether they are read, and why not.
     if train:
         uses = [

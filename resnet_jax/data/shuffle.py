@@ -40,6 +40,19 @@ def permuted(places: np.ndarray, length: int, seed: int, epoch: int) -> np.ndarr
     return found.astype(np.int64)
 
 
+def spread(batch_size: int, repeats: int) -> np.ndarray:
+    """Returns where the rows of a batch lie in a sequence that has each image `repeats` times.
+
+    First all first copies, then all second ones: neighbours are different images, so that none is
+    mixed with itself, and the copies of one image lie on different devices, as where repeated
+    augmentation (Hoffer et al. 2019; Berman et al. 2019) is trained on several GPUs.
+
+    Returns:
+      int64 [batch_size], a permutation of 0 .. batch_size - 1.
+    """
+    return np.concatenate([np.arange(copy, batch_size, repeats) for copy in range(repeats)])
+
+
 def _cipher(places: np.ndarray, width: int, height: int, keys: np.ndarray) -> np.ndarray:
     left, right = places // np.uint64(height), places % np.uint64(height)
     for number, key in enumerate(keys):

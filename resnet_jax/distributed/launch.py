@@ -68,7 +68,7 @@ def start_processes(
     if arguments is None:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # The stop flag of training/interrupts.py replaces JAX's own watch for SIGTERM.
+    # The stop flag of `distributed.signals` replaces JAX's own watch for SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     abort.speak_on_abort(abort.NOT_FOUND)
     try:
@@ -104,8 +104,8 @@ def _arguments(
         # launchers.
         local = {"local_device_ids": alone or [local_id]}
     given = (coordinator, num_processes, process_id)
-    if any(value is not None for value in given):
-        if any(value is None for value in given):
+    if given != (None, None, None):
+        if coordinator is None or num_processes is None or process_id is None:
             raise UserError(
                 "--coordinator, --num_processes and --process_id go together: "
                 f"got {coordinator}, {num_processes}, {process_id}"
@@ -132,7 +132,7 @@ def _arguments(
         raise UserError(
             'Kubernetes: JAX finds the other processes with a package: pip install "jax[k8s]"'
         )
-    arguments = {} if launcher == "tpu" else {"cluster_detection_method": launcher}
+    arguments: dict[str, Any] = {} if launcher == "tpu" else {"cluster_detection_method": launcher}
     if alone:
         arguments["local_device_ids"] = alone
     return arguments

@@ -22,7 +22,10 @@ def describe_devices() -> str:
     return f"{len(devices)} × {kind} in {processes} process{'es' if processes > 1 else ''}"
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+# jax.Device comes from a compiled module, so that a type checker takes it for a variable.
+def make_mesh(
+    devices: list[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> Mesh:
     """Returns the one-axis mesh "data" over all devices of all processes, process by process.
 
     That order is the loader's, which gives each process consecutive rows; `jax.make_mesh` would

@@ -27,7 +27,8 @@ def prepare_runtime(precision: str, deterministic: bool = False) -> None:
     if deterministic and flag not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
     jax.config.update("jax_enable_x64", precision == "float64")
-    if not jax.config.jax_compilation_cache_dir:
+    # JAX makes the attributes of its config at run time.
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         cache = os.path.join(user_cache, "resnet_jax", "xla")
         jax.config.update("jax_compilation_cache_dir", cache)
@@ -41,7 +42,8 @@ def prepare_runtime(precision: str, deterministic: bool = False) -> None:
 def computes_on_cpu() -> bool:
     """Tells whether JAX can only compute on the CPU, without starting it."""
     plugins = [importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu")]
-    return jax.config.jax_platforms == "cpu" or not any(plugins)
+    named = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    return named == "cpu" or not any(plugins)
 
 
 def keep_freed_memory() -> bool:

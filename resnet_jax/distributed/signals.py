@@ -5,10 +5,10 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-EXIT_STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
+EXIT_STATUS: dict[int, int] = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
 
 
 class Interrupted(Exception):
@@ -41,7 +41,7 @@ class Signals:
         self.nothing_to_lose = True
         self.before_exit: list[Callable[[], None]] = []
         self._silent = silent
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._waiting = ThreadPoolExecutor(1, thread_name_prefix="waiting")
 
     def __enter__(self) -> "Signals":

@@ -196,27 +196,27 @@ class ResidualBlock(BlockFields):
             last = number == len(specs)
             zero = self.zero_init and self.residual and last
             if before:
-                y = nn.relu(self._normalise(y, f"bn{number}", train))
+                y = relu(self._normalise(y, f"bn{number}", train))
             if number == 1:
                 activated = y
             if smooth is not None:
-                y = smooth(y)
-            spec, smooth = self._unaliased(spec)
+                y = ANTI_ALIAS[self.anti_alias](y, smooth)
+            spec, smooth = self.unaliased(spec)
             if zero and (before or self.norm_kind is None):
                 spec = spec | {"kernel_init": zeros}
             y = self._convolve(y, **spec, name=f"conv{number}")
             if not before:
                 y = self._normalise(y, f"bn{number}", train, zeros if zero else ones)
-                y = y if last else nn.relu(y)
+                y = y if last else relu(y)
         if self.se_ratio:
-            y = self.se(ratio=self.se_ratio, name="se", **self._dtypes)(y)
+            y = self.se(ratio=self.se_ratio, name="se", param_dtype=self.param_dtype)(y)
         if self.eca:
-            y = EfficientChannelAttention(name="se", **self._dtypes)(y)
+            y = EfficientChannelAttention(name="se", param_dtype=self.param_dtype)(y)
         if self.residual:
             if train and not (isinstance(drop_rate, float) and drop_rate == 0):
                 y = drop_branch(y, drop_rate, self.make_rng("dropout"))
             y = y + self._shortcut(x, activated, train)
-        return y if before else relu(y)
+        return y if before else relu(y, of_sum=True)
 
     @nn.nowrap
     def _dilated(self, first: bool = False) -> dict[str, int]:
@@ -224,13 +224,12 @@ class ResidualBlock(BlockFields):
         return {} if rate == 1 else {"dilation": rate}
 
     @nn.nowrap
-    def _unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Takes the stride from a convolution's arguments, as a function that smooths after it."""
+    def unaliased(self, spec: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """Takes the stride of the pool or blur after a convolution from its arguments; or None."""
         changes = self.stride != 1 or (self.first_dilation or self.dilation) != self.dilation
         if self.anti_alias == "none" or not changes or "stride" not in spec:
             return spec, None
-        pool, stride = ANTI_ALIAS[self.anti_alias], spec["stride"]
-        return spec | {"stride": 1}, lambda y: pool(y, stride)
+        return spec | {"stride": 1}, spec["stride"]
 
     def _shortcut(self, x: jax.Array, activated: jax.Array, train: bool) -> jax.Array:
         changes = self.stride != 1 or x.shape[-1] != self.out_features

@@ -1,4 +1,8 @@
-"""Channel gates at the end of a residual branch: squeeze-and-excitation and ECA."""
+"""Channel gates at the end of a residual branch: squeeze-and-excitation and ECA.
+
+A gate is computed in its parameters' dtype from the mean over the map to the sigmoid: it costs
+nothing beside the map, and so its gradients are added over devices without rounding to bfloat16.
+"""
 
 import math
 from typing import Any
@@ -18,18 +22,17 @@ class SqueezeExcite(nn.Module):
     """
 
     ratio: float = 1 / 16
-    dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         squeezed = max(8, int(channels * self.ratio + 4) // 8 * 8)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        y = global_mean(x).astype(self.dtype)
+        dtypes = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
+        y = global_mean(x)
         y = nn.relu(nn.Dense(squeezed, kernel_init=he_fan_out, name="fc1", **dtypes)(y))
         y = nn.Dense(channels, kernel_init=he_fan_out, name="fc2", **dtypes)(y)
-        return x * nn.sigmoid(y)[:, None, None]
+        return x * nn.sigmoid(y)[:, None, None].astype(x.dtype)
 
 
 class EfficientChannelAttention(nn.Module):
@@ -40,13 +43,12 @@ class EfficientChannelAttention(nn.Module):
     least 3.
     """
 
-    dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         size = max(3, int((math.log2(x.shape[-1]) + 1) / 2) // 2 * 2 + 1)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
         conv = nn.Conv(1, (size,), use_bias=False, name="conv", **dtypes)
-        y = conv(global_mean(x).astype(self.dtype)[..., None])
-        return x * nn.sigmoid(y[..., 0])[:, None, None]
+        y = conv(global_mean(x)[..., None])
+        return x * nn.sigmoid(y[..., 0])[:, None, None].astype(x.dtype)

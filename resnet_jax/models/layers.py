@@ -1,6 +1,5 @@
 """The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.checks import check_divides
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
-from resnet_jax.ops.device_sums import convolve_rounded
 from resnet_jax.ops.max_pool import max_pool
 
 Initializer = Callable[..., jax.Array]
@@ -54,31 +52,28 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         if self.standardize:
-            kernel = _standardized(kernel)
+            kernel = standardize(kernel)
         if not self.float32_sums:
             kernel = kernel.astype(self.dtype)
         pad = self.dilation * (self.size - 1) // 2
         strides, padding = (self.stride, self.stride), ((pad, pad), (pad, pad))
         x = x.astype(self.dtype)
-        if self.dilation == 1:
-            y = conv2d(x, kernel, strides=strides, padding=padding, groups=self.groups)
-        else:
-            dilated = functools.partial(
-                lax.conv_general_dilated,
-                window_strides=strides,
-                padding=padding,
-                rhs_dilation=(self.dilation, self.dilation),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=self.groups,
-            )
-            y = convolve_rounded(dilated, x, kernel)
+        y = conv2d(
+            x,
+            kernel,
+            strides=strides,
+            padding=padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(self.dtype)
         return y
 
 
-def _standardized(kernel: jax.Array) -> jax.Array:
+def standardize(kernel: jax.Array) -> jax.Array:
+    """Brings the kernel [kh, kw, C / groups, F] of each feature to mean 0 and variance 1."""
     wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     centred = wide - jnp.mean(wide, (0, 1, 2))
     # The epsilon is that of BiT's nets in timm.

@@ -19,6 +19,7 @@ from resnet_jax.models.layers import (
 )
 from resnet_jax.models.scan import scan_blocks
 from resnet_jax.ops.max_pool import max_pool
+from resnet_jax.ops.relu import relu
 
 
 class FeatureInfo(NamedTuple):
@@ -164,7 +165,7 @@ class ResNet(BlockFields):
             x = apply(self, x, stage, train)
             maps[f"stage{stage + 1}"] = x
         if self.version == "v2":
-            x = maps[f"stage{len(self.stage_sizes)}"] = nn.relu(self._normalise(x, "norm", train))
+            x = maps[f"stage{len(self.stage_sizes)}"] = relu(self._normalise(x, "norm", train))
         if not head:
             return maps
         x = global_mean(x)
@@ -188,15 +189,15 @@ class ResNet(BlockFields):
             first = width // 2 if self.stem == "deep" else 3 * width // 8
             # Numbered as in timm, where ReLUs take numbers too.
             x = self._convolve(x, features=first, size=3, stride=2, name="conv1_0")
-            x = nn.relu(self._normalise(x, "conv1_1", train))
+            x = relu(self._normalise(x, "conv1_1", train))
             x = self._convolve(x, features=width // 2, size=3, name="conv1_3")
-            x = nn.relu(self._normalise(x, "conv1_4", train))
+            x = relu(self._normalise(x, "conv1_4", train))
             x = self._convolve(x, features=width, size=3, name="conv1_6")
         elif self.stem == "small":
             x = self._convolve(x, features=width, size=3, name="conv1")
         else:
             x = self._convolve(x, features=width, size=7, stride=2, name="conv1")
-        return x if self.version == "v2" else nn.relu(self._normalise(x, "bn1", train))
+        return x if self.version == "v2" else relu(self._normalise(x, "bn1", train))
 
     def _apply_stem_pool(self, x: jax.Array, train: bool) -> jax.Array:
         if self.pool_after_stem == "max" and self.anti_alias == "average":
@@ -207,14 +208,14 @@ class ResNet(BlockFields):
             return max_pool(x) if self.pool_after_stem == "max" else max_pool_zeros(x)
         if self.pool_after_stem == "conv":
             x = self._convolve(x, features=self.stem_channels, size=3, stride=2, name="maxpool_0")
-            return nn.relu(self._normalise(x, "maxpool_1", train))
+            return relu(self._normalise(x, "maxpool_1", train))
         return x
 
     def _apply_stage(self, x: jax.Array, stage: int, train: bool) -> jax.Array:
         size = self.stage_sizes[stage]
         before, count = sum(self.stage_sizes[:stage]), sum(self.stage_sizes)
         rates = [self.stochastic_depth * (before + n + 1) / count for n in range(size)]
-        blocks = [self._block(stage, number) for number in range(size)]
+        blocks = [self.block_at(stage, number) for number in range(size)]
         # The first block is apart: its stride or its input channels differ.
         alone = 1 if self.scan_blocks and size > 2 else size
         for block, rate in zip(blocks[:alone], rates, strict=False):
@@ -238,7 +239,9 @@ class ResNet(BlockFields):
             found.append({"stride": stride, "dilation": dilation, "first_dilation": first})
         return found
 
-    def _block(self, stage: int, number: int) -> ResidualBlock:
+    @nn.nowrap
+    def block_at(self, stage: int, number: int) -> ResidualBlock:
+        """Returns a block, both counted from 0; outside of the network's own call it is unbound."""
         strides = self._strides()[stage]
         block = BLOCKS[self.block]
         if self.remat == "block" and not (self.scan_blocks and number):

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_jax.errors import UserError, nearest
 from resnet_jax.fields import Field
-from resnet_jax.models.checks import check_names, fields_of
+from resnet_jax.models.checks import check_names, fields_of, names_of
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.variants import ALIASES, VARIANTS, Variant
 
@@ -17,6 +17,11 @@ FIELDS: Mapping[str, Field] = types.MappingProxyType(
     {"name": Field("resnet50", "a name that list_models() gives", str)}
     | {name: dataclasses.replace(one, default=None) for name, one in fields_of(ResNet).items()}
 )
+
+# These change how a network trains, or how it computes the same function.
+_ANY_VALUE = {"num_classes", "dtype", "param_dtype", "stochastic_depth", "dropout", "zero_init"}
+_ANY_VALUE |= {"norm_momentum", "norm_group_size", "norm_frozen", "axis_name", "scan_blocks"}
+_ANY_VALUE |= {"remat", "float32_sums"}
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -77,3 +82,10 @@ def describe(fields: Mapping[str, Any]) -> str:
         if value is not None and value != getattr(reference, name)
     ]
     return f"{fields['name']} with {', '.join(others)}" if others else fields["name"]
+
+
+def function_of(model: ResNet) -> dict[str, Any]:
+    """Returns the fields that decide what a network computes of images, up to its classifier."""
+    function = {name: getattr(model, name) for name in names_of(type(model))}
+    function |= {"stem_width": model.stem_channels, "stem_pool": model.pool_after_stem}
+    return {name: value for name, value in function.items() if name not in _ANY_VALUE}

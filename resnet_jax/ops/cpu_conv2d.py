@@ -1,152 +1,167 @@
-"""A convolution and its two gradients as XLA:CPU runs them best, chosen by shape.
+"""Ways to write a convolution that XLA:CPU runs better than its own, chosen by shape.
 
-What it runs badly when asked plainly (jaxlib 0.10): 1x1 kernels, maps smaller than the kernel, the
-image gradient of a strided convolution, kernel gradients, and 64 channels. What it runs well still
-takes fewer products by Winograd's algorithm. docs/speed_notes.md has the measurements behind the
-choices.
-
-Every function here is for one group and float32 or float64.
+A formulation is a function of images [N, H, W, C] and a kernel [kh, kw, C, F] that returns
+[N, H', W', F]. It is linear in each of them, so its derivatives are formulations too: what XLA:CPU
+(jaxlib 0.10) runs badly when asked plainly are 1x1 kernels, maps smaller than the kernel, and the
+gradients of both. What it runs well still takes fewer products by Winograd's algorithm.
+docs/speed_notes.md has the measurements behind the choices.
 """
 
 import math
+import operator
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import NamedTuple
 
 import jax.numpy as jnp
-
-from resnet_jax.ops.formulations import (
-    Geometry,
-    direct,
-    image_transpose,
-    interleave,
-    kernel_transpose,
-    one_row_more,
-    patches,
-    pointwise,
-    whole,
-    winograd,
-)
+from jax import lax
 
 NO_PADDING = ((0, 0), (0, 0))
-EIGEN_CHANNELS = range(33, 65)
 WINOGRAD_CHANNELS = 32
 # Multiply-adds in each of the 16 products; with less, what surrounds them outweighs them.
 WINOGRAD_WORK = 10_000_000
+# Lavin and Gray's B^T, G and A^T.
+PIXELS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+TAPS = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+PRODUCTS = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
-def output(images, kernel, geometry):
-    """The convolution: [N, H, W, C], [kh, kw, C, F] -> [N, H', W', F]."""
-    geometry, live = live_taps(geometry)
-    formulation = _formulation(geometry, (images.shape[0], *kernel.shape[2:]), kernel.dtype)
-    return formulation(images, kernel[live], geometry)
-
-
-def image_gradient(cotangent, kernel, geometry):
-    """Its transpose in the images: [N, H', W', F], [kh, kw, C, F] -> [N, H, W, C].
-
-    Where that is not one matmul, it is convolutions with stride 1, one for each way in which a
-    pixel may lie between the strides. Their results interleave.
+class Geometry(NamedTuple):
+    """The sizes that tie images, kernel and output together; pairs are (vertical, horizontal), in
+    pixels.
     """
-    geometry, live = live_taps(geometry)
-    kernel = kernel[live]
-    formulation = _formulation(geometry, (cotangent.shape[0], *kernel.shape[2:]), kernel.dtype)
-    if formulation in (pointwise, whole, patches):
-        return image_transpose(formulation, cotangent, kernel, geometry)
-    vertical, horizontal = geometry.strides
-    phases = [
-        [_phase(cotangent, kernel, geometry, (i, j)) for j in range(horizontal)]
-        for i in range(vertical)
-    ]
-    if geometry.strides == (1, 1):
-        return phases[0][0]
-    return interleave(phases, geometry.image_size)
+
+    image_size: tuple[int, int]
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        sizes = zip(*self, strict=True)
+        height, width = ((image + sum(pad) - size) // step + 1 for image, size, step, pad in sizes)
+        return height, width
 
 
-def kernel_gradient(images, cotangent, geometry):
-    """Its transpose in the kernel: [N, H, W, C], [N, H', W', F] -> [kh, kw, C, F]."""
-    trimmed, live = live_taps(geometry)
-    sizes = images.shape[0], images.shape[3], cotangent.shape[3]
-    formulation = _formulation(trimmed, sizes, images.dtype)
-    if formulation is one_row_more:
-        formulation = direct
-    gradient = kernel_transpose(formulation, images, cotangent, trimmed)
-    edges = [
-        (cut.start, size - cut.stop) for cut, size in zip(live, geometry.kernel_size, strict=True)
-    ]
-    return jnp.pad(gradient, (*edges, (0, 0), (0, 0)))
-
-
-def live_taps(geometry: Geometry) -> tuple[Geometry, tuple[slice, slice]]:
-    """The same convolution without the kernel's outer rows and columns that only ever meet padding.
-
-    Returns:
-      The geometry of the smaller convolution, and the slices that cut its kernel out of the kernel.
-    """
-    cuts = []
-    for image, kernel, stride, (before, _), output in zip(
-        *geometry[:4], geometry.output_size, strict=True
-    ):
-        reach = [(tap - before, tap - before + (output - 1) * stride) for tap in range(kernel)]
-        taps = [tap for tap, (first, last) in enumerate(reach) if first < image and last >= 0] or [
-            0
-        ]
-        cuts.append((taps[0], kernel - 1 - taps[-1]))
-    trimmed = geometry._replace(
-        kernel_size=tuple(k - sum(cut) for k, cut in zip(geometry.kernel_size, cuts, strict=True)),
-        padding=tuple(
-            (p[0] - cut[0], p[1] - cut[1]) for p, cut in zip(geometry.padding, cuts, strict=True)
-        ),
-    )
-    return trimmed, tuple(
-        slice(cut[0], k - cut[1]) for k, cut in zip(geometry.kernel_size, cuts, strict=True)
-    )
-
-
-def _formulation(geometry, sizes, dtype):
-    """The best formulation of the output; `sizes` are (N, C, F)."""
-    if geometry.padding == NO_PADDING and geometry.kernel_size == (1, 1):
-        return pointwise
-    if geometry.padding == NO_PADDING and geometry.kernel_size == geometry.image_size:
-        return whole
+def choose(geometry: Geometry, images: int, channels: int, features: int) -> Callable | None:
+    """Returns the best formulation of a convolution, or None where that is XLA's own."""
     height, width = geometry.image_size
+    if geometry.padding == NO_PADDING and geometry.kernel_size == (1, 1):
+        return partial(_pointwise, geometry)
     if min(height, width) < 3 or (height * width <= 16 and geometry.strides != (1, 1)):
-        return patches
-    if _suits_winograd(geometry, sizes):
-        return winograd
-    if max(sizes[1:]) not in EIGEN_CHANNELS or dtype != jnp.float32 or geometry.strides != (1, 1):
-        return direct
-    return one_row_more if geometry.output_size == geometry.image_size else direct
-
-
-def _suits_winograd(geometry, sizes):
-    count, *channels = sizes
+        return partial(_patches, geometry)
     if (
         geometry.kernel_size != (3, 3)
         or geometry.strides != (1, 1)
-        or min(channels) < WINOGRAD_CHANNELS
+        or min(channels, features) < WINOGRAD_CHANNELS
+        # `jax.export` may leave the number of images open.
+        or not isinstance(images, int)
     ):
-        return False
+        return None
     tiles = [-(-size // 2) for size in geometry.output_size]
-    # `jax.export` may leave the number of images open.
-    return isinstance(count, int) and math.prod((*sizes, *tiles)) >= WINOGRAD_WORK
+    enough = math.prod((images, channels, features, *tiles)) >= WINOGRAD_WORK
+    return partial(winograd, geometry) if enough else None
 
 
-def _phase(cotangent, kernel, geometry, phase):
-    """Every stride-th pixel of the image gradient from `phase` on: [N, ceil(H / stride), ceil(W /
-    stride), C].
+def _pointwise(geometry, images, kernel):
+    """A 1x1 kernel without padding: one matmul over the pixels that the strides keep."""
+    vertical, horizontal = geometry.strides
+    return _matmul(images[:, ::vertical, ::horizontal], kernel[0, 0])
 
-    Pixel stride * i + phase meets the taps first, first + stride, ..., congruent to phase +
-    padding; tap number m of these comes from output pixel i + skipped - m.
+
+def _patches(geometry, images, kernel):
+    """Every output pixel's window side by side, [N, H', W', kh * kw * C], then one matmul.
+
+    Without the kernel's outer rows and columns that only ever meet padding.
     """
-    taps, padding, sizes = [], [], []
-    for axis in (0, 1):
-        stride, (before, _) = geometry.strides[axis], geometry.padding[axis]
-        skipped, first = divmod(phase[axis] + before, stride)
-        count = len(range(first, geometry.kernel_size[axis], stride))
-        taps.append(slice(first, None, stride))
-        sizes.append(-(-geometry.image_size[axis] // stride))
-        padding.append((count - 1 - skipped, sizes[axis] + skipped - geometry.output_size[axis]))
-    part = jnp.swapaxes(kernel[tuple(taps)][::-1, ::-1], 2, 3)
-    if 0 in part.shape[:2]:
-        return jnp.zeros((cotangent.shape[0], *sizes, part.shape[3]), cotangent.dtype)
-    return output(
-        cotangent, part, Geometry(geometry.output_size, part.shape[:2], (1, 1), tuple(padding), 1)
-    )
+    live, padding = [], []
+    for image, taps, stride, (before, after), count in zip(
+        *geometry, geometry.output_size, strict=True
+    ):
+        reach = [(tap - before, tap - before + (count - 1) * stride) for tap in range(taps)]
+        met = [tap for tap, (first, last) in enumerate(reach) if first < image and last >= 0]
+        first, last = (met[0], met[-1]) if met else (0, 0)
+        live.append(slice(first, last + 1))
+        padding.append((before - first, after - (taps - 1 - last)))
+    kernel, padded = kernel[tuple(live)], _padded(images, padding)
+    if padded.shape[1:3] == kernel.shape[:2]:
+        columns = padded.reshape(padded.shape[0], 1, 1, -1)
+    else:
+        grid = _taps(padded, kernel.shape[:2], geometry.strides, geometry.output_size)
+        columns = lax.concatenate([tap for row in grid for tap in row], 3)
+    return _matmul(columns, kernel.reshape(-1, kernel.shape[3]))
+
+
+def winograd(geometry, images, kernel):
+    """A 3x3 kernel with strides of one: 2x2 output pixels at a time, by 16 products a channel
+    instead of 36.
+
+    F(2x2, 3x3) of Lavin and Gray 2016 (Fast Algorithms for Convolutional Neural Networks, section
+    4.1): tiles of 4x4 pixels that overlap by two are each turned into 16 values, the kernel
+    likewise, and value by value it is a matmul. What lies between is 4 times as large as the map.
+    """
+    high, wide = (-(-size // 2) for size in geometry.output_size)
+    (top, _), (left, _) = geometry.padding
+    height, width = geometry.image_size
+    bottom, right = 2 * high + 2 - top - height, 2 * wide + 2 - left - width
+    # Without the barriers XLA:CPU computes the layers before and after again for each of the
+    # products.
+    padded = lax.optimization_barrier(_padded(images, ((top, bottom), (left, right))))
+    pixels = _taps(padded, (4, 4), (2, 2), (high, wide))
+    values = _both_ways(PIXELS, pixels)
+    weights = _both_ways(TAPS, [[kernel[i, j] for j in range(3)] for i in range(3)])
+    products = [_matmuls(*rows) for rows in zip(values, weights, strict=True)]
+    outputs = _both_ways(PRODUCTS, products)
+    grid = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)
+    tiled = grid.reshape(images.shape[0], 2 * high, 2 * wide, kernel.shape[3])
+    return lax.optimization_barrier(tiled[:, : geometry.output_size[0], : geometry.output_size[1]])
+
+
+def _both_ways(matrix, grid):
+    """M grid M^T, for a small constant matrix M and a grid of arrays."""
+
+    def weighted(weights, arrays):
+        terms = zip(weights, arrays, strict=True)
+        return reduce(operator.add, [x if w == 1 else w * x for w, x in terms if w])
+
+    rows = [[weighted(weights, row) for weights in matrix] for row in grid]
+    columns = list(zip(*rows, strict=True))
+    return [[weighted(weights, column) for column in columns] for weights in matrix]
+
+
+def _padded(images, padding):
+    """Images with zeros around them, or cut where the padding is negative."""
+    edges = ((0, 0), *padding, (0, 0))
+    return lax.pad(images, jnp.zeros((), images.dtype), [(low, high, 0) for low, high in edges])
+
+
+def _taps(images, taps, strides, size):
+    """What each tap of a window meets as the window moves: taps[0] rows of taps[1] arrays [N,
+    *size, C].
+    """
+    spans = [(count - 1) * stride + 1 for count, stride in zip(size, strides, strict=True)]
+    count, _, _, channels = images.shape
+
+    def tap(i, j):
+        return lax.slice(
+            images, (0, i, j, 0), (count, i + spans[0], j + spans[1], channels), (1, *strides, 1)
+        )
+
+    return [[tap(i, j) for j in range(taps[1])] for i in range(taps[0])]
+
+
+def _matmul(pixels, matrix):
+    """[N, H, W, K] by [K, F]. Two axes only: given more, XLA:CPU transposes in memory to get at its
+    gradients.
+    """
+    rows = lax.dot(pixels.reshape(-1, pixels.shape[3]), matrix)
+    return rows.reshape(*pixels.shape[:3], matrix.shape[1])
+
+
+def _matmuls(pixels, matrices):
+    """Several [N, H, W, K] by as many [K, F]: [pairs, N, H, W, F]. Half as long to compile as
+    single matmuls.
+    """
+    stacked = jnp.stack([x.reshape(-1, x.shape[3]) for x in pixels])
+    rows = lax.dot_general(stacked, jnp.stack(matrices), (((2,), (1,)), ((0,), (0,))))
+    return rows.reshape(len(pixels), *pixels[0].shape[:3], rows.shape[2])

@@ -32,8 +32,9 @@ def _nine_slices(x: jax.Array) -> jax.Array:
 
 @_nine_slices.defjvp
 def _nine_slices_jvp(primals, tangents):
-    maximum, tap = _maximum_and_tap(*primals)
-    return maximum, _pick(*tangents, tap)
+    (x,), (dx,) = primals, tangents
+    maximum, tap = _maximum_and_tap(x)
+    return maximum, _pick(dx, tap)
 
 
 def _maximum_and_tap(x):
@@ -43,15 +44,12 @@ def _maximum_and_tap(x):
     padded = lax.pad(
         x, lowest, ((0, 0, 0), (1, height - x.shape[1], 0), (1, width - x.shape[2], 0), (0, 0, 0))
     )
-    maximum, tap = None, None
-    for number in range(9):
-        i, j = divmod(number, 3)
-        pixel = padded[:, i : i + height : 2, j : j + width : 2]
-        if number == 0:
-            maximum, tap = pixel, jnp.zeros(pixel.shape, jnp.int8)
-        else:
-            tap = jnp.where(pixel > maximum, np.int8(number), tap)
-            maximum = jnp.maximum(maximum, pixel)
+    taps = [(i, j) for i in range(3) for j in range(3)]
+    first, *others = (padded[:, i : i + height : 2, j : j + width : 2] for i, j in taps)
+    maximum, tap = first, jnp.zeros(first.shape, jnp.int8)
+    for number, pixel in enumerate(others, 1):
+        tap = jnp.where(pixel > maximum, np.int8(number), tap)
+        maximum = jnp.maximum(maximum, pixel)
     return maximum, tap
 
 

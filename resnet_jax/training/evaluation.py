@@ -62,5 +62,6 @@ def evaluate(
             if before is not None and (stop := settle(*before)):
                 return None, stop
             before = started
+        assert before is not None  # A split has an image.
         stop = settle(*before)
     return (None, stop) if stop else (scored, 0)

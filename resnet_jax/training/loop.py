@@ -178,7 +178,7 @@ class Loop:
             progress.window = MetricSums()
         if self._plan.evaluates_at(step) and not stop:
             stop, is_best = self._evaluate(state, progress)
-        saves = answer.save or stop or self._plan.saves_at(step) or is_best
+        saves = bool(answer.save or stop or self._plan.saves_at(step) or is_best)
         if saves:
             self._reporter.saving(
                 lambda: self._checkpoints.save(state.saved(), progress.to_notes())

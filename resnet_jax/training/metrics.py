@@ -58,7 +58,7 @@ class MetricSums:
     top5: int = 0
     examples: int = 0
 
-    def add(self, sums: Mapping[str, float]) -> None:
+    def add(self, sums: Mapping[str, jax.Array | float]) -> None:
         self.loss += float(sums["loss"])
         self.top1 += int(sums["top1"])
         self.top5 += int(sums["top5"])

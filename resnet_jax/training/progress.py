@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from resnet_jax.training.checkpointing.checkpoints import Notes
+from resnet_jax.training.checkpointing.checkpoint_io import Notes
 from resnet_jax.training.metrics import MetricSums
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field, Needs
@@ -53,7 +54,7 @@ FIELDS = {
     ),
 }
 
-Schedule = Callable[[jax.Array | int], jax.Array]
+Schedule = Callable[[ArrayLike], jax.Array]
 
 
 def check(schedule: Mapping[str, Any]) -> None:
@@ -136,10 +137,10 @@ def make_schedule(
                 return end + (1 - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
             case "polynomial":
                 return end + (1 - end) * (1 - progress) ** schedule["power"]
-            case "constant":
+            case _:  # "constant"
                 return jnp.ones((), float)
 
-    def rate(step: jax.Array | int) -> jax.Array:
+    def rate(step: ArrayLike) -> jax.Array:
         step = jnp.asarray(step)
         rise = schedule["warmup_factor"] + (1 - schedule["warmup_factor"]) * (step + 1) / max(
             1, warmup_steps

@@ -36,8 +36,7 @@ class LossScale:
         return LossScale(scale, jnp.where(grow, 0, good_steps))
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The state of training after `step` steps.
 
     Attributes:

@@ -91,7 +91,8 @@ def train_step(
         state, examples, model, loss, accumulate_steps, frozen
     )
     if state.loss_scale is not None:
-        gradients = jax.tree.map(lambda g: g / state.loss_scale.scale, gradients)
+        scale = state.loss_scale.scale
+        gradients = jax.tree.map(lambda g: g / scale, gradients)
     is_finite = all_finite(gradients) & jnp.isfinite(sums["loss"])
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -200,6 +201,7 @@ def skip_overflow(old: TrainState, new: TrainState, is_finite: jax.Array) -> Tra
     A skipped step counts for the learning rate all the same: else it would fall later than the
     schedule, and the log, say.
     """
+    assert old.loss_scale is not None
     kept = jax.tree.map(lambda after, before: jnp.where(is_finite, after, before), new, old)
     opt_state = schedule_at(kept.opt_state, old.step + 1)
     return kept.replace(opt_state=opt_state, loss_scale=old.loss_scale.after(is_finite))
@@ -213,7 +215,9 @@ def forward(
     normalise: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
     """Returns the logits [N, K] of a batch's "image", uint8 [N, H, W, C], in evaluation mode."""
-    return model.apply(variables, normalise(batch["image"]), train=False)
+    # Flax states the type of all that `apply` may return, also with `mutable`.
+    logits: Any = model.apply(variables, normalise(batch["image"]), train=False)
+    return logits
 
 
 def eval_step(

@@ -53,6 +53,10 @@ def test_every_pipeline_decodes_the_photographs(tmp_path, monkeypatch):
     assert rows[0]["times Pillow"] == (1, 1, 1)
     assert rows[-1]["images/s"] == (32, 32, 32)
     assert rows[-1]["processor ms an image"] == 500 / 64
+    monkeypatch.setattr(input_benchmark, "METHODS", [("x", 32, {"repeats": 2})])
+    plain, repeated = input_benchmark.method_rows(tmp_path / "tree", 2, images=64, rounds=1)
+    assert plain["times plain"] == (1, 1, 1)
+    assert repeated["pipeline"] == "x, 32"
     row = input_benchmark.memory_row((8, 8, 1), 400, 8, rounds=1)
     assert row["images"] == "400 of 8x8x1, batch 8"
 

@@ -45,11 +45,13 @@ def test_an_unknown_name_is_an_error():
         summarize(model="resnet51")
 
 
-def test_a_network_with_other_fields_is_called_so_and_not_set_beside_the_one_of_its_name(capsys):
+def test_a_network_with_other_fields_is_called_so_and_not_set_beside_the_one_of_its_name(
+    capsys, tmp_path
+):
     recipe = config.defaults()
     recipe.model.name, recipe.model.stage_sizes, recipe.model.width = "resnet18", (1, 1, 1), 16
     recipe.model.stem, recipe.data.name = "small", "digits"
-    summarize(config=recipe)
+    summarize(config=recipe, picture=str(tmp_path / "batch.png"))
     out = capsys.readouterr().out
     assert out.startswith("resnet18 with stage_sizes (1, 1, 1), stem small, width 16, 8x8x1 images")
     assert "reference" not in out

@@ -74,6 +74,30 @@ def test_flips_mirror_about_half():
     assert 10 <= sum(mirrored) <= 30
 
 
+def test_alternating_flips_begin_at_random_and_turn_round_every_epoch():
+    plain = augmented(batch(rows=64))[0]
+    rounds = [
+        augmented(batch(rows=64, epoch=epoch), flip=True, flip_mode="alternating")[0]
+        for epoch in range(4)
+    ]
+    at_random = augmented(batch(rows=64), flip=True)[0]
+    assert np.array_equal(rounds[0], at_random)
+    mirrored = np.array([[np.array_equal(a, b[:, ::-1]) for a, b in zip(each, plain, strict=True)]
+                         for each in rounds])  # fmt: skip
+    assert 16 <= mirrored[0].sum() <= 48
+    assert np.array_equal(mirrored[1], ~mirrored[0])
+    assert np.array_equal(mirrored[2:], mirrored[:2])
+
+
+def test_copies_of_an_image_are_drawn_for_apart():
+    copies = [
+        augmented({**batch(rows=64), "copy": np.full(64, copy, np.int32)}, flip=True, repeats=2)[0]
+        for copy in (0, 1)
+    ]
+    same = [np.array_equal(a, b) for a, b in zip(*copies, strict=True)]
+    assert 16 <= sum(same) <= 48
+
+
 def test_pad_and_crop_cuts_every_window_of_the_padded_image():
     image, pixels = photo(6) | 1, 2
     padded = np.zeros((10, 10, 3), np.uint8)

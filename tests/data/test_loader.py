@@ -17,7 +17,7 @@ from PIL import Image
 from resnet_jax import UserError, data
 from resnet_jax.data import shuffle
 from resnet_jax.data.images import decode, geometry
-from resnet_jax.data.loader import Loader
+from resnet_jax.data.images.transform import Transform
 from resnet_jax.seeds import seed_words
 
 FROZEN = [2, 4, 6, 7, 0, 8, 1, 3, 5, 9]
@@ -149,14 +149,15 @@ def test_a_batch_is_begun_while_another_ends(imagenet, monkeypatch):
     batches = loader(True, 24, num_threads=2, **imagenet)
     later, waited = threading.Event(), []
 
-    def made(self, image, drawn_for, epoch, place):
+    def made(self, image, where, views):
+        ((epoch, place, _),) = views
         if epoch == 1:
             later.set()
         elif place == 5:
             waited.append(later.wait(20))
-        return np.full(self.image_shape, place, np.uint8)
+        return [np.full(batches.image_shape, place, np.uint8)]
 
-    monkeypatch.setattr(Loader, "_transformed", made)
+    monkeypatch.setattr(Transform, "__call__", made)
     with data.Prefetcher(batches, 0, 2, lambda batch: batch) as feed:
         found = [batch for _, batch in feed]
     assert waited == [True]
@@ -181,6 +182,70 @@ def test_an_example_is_cropped_anew_each_epoch(imagenet):
         for index, image in zip(batch["index"].tolist(), batch["image"], strict=True):
             crops[index].add(image.tobytes())
     assert all(len(versions) == 4 for versions in crops.values())
+
+
+def test_repeats_show_an_image_several_times_in_a_batch_each_cropped_anew(imagenet):
+    batches = loader(True, 8, repeats=2, **imagenet)
+    for epoch in range(2):
+        seen = collections.Counter()
+        for number in range(3 * epoch, 3 * epoch + 3):
+            batch = batches[number]
+            views = list(zip(batch["index"].tolist(), batch["copy"].tolist(), strict=True))
+            assert sorted(views) == sorted((i, c) for i in {i for i, _ in views} for c in (0, 1))
+            assert len({image.tobytes() for image in batch["image"]}) == 8
+            pairs = batch["index"].reshape(4, 2)
+            assert (pairs[:, 0] != pairs[:, 1]).all(), "an image would be mixed with itself"
+            seen.update(batch["index"].tolist())
+        assert list(seen.values()) == [2] * 12
+
+
+def test_repeats_that_do_not_divide_the_batch_go_on_in_the_next():
+    batches = loader(batch_size=32, repeats=3)
+    views = collections.Counter()
+    for number in range(3):
+        batch = batches[number]
+        views.update(zip(batch["index"].tolist(), batch["copy"].tolist(), strict=True))
+        assert (batch["index"][::2] != batch["index"][1::2]).all()
+    assert set(views.values()) == {1}
+    assert set(views) == {(index, copy) for index, _ in views for copy in range(3)}
+
+
+def test_a_view_is_the_same_decoded_alone_or_beside_others(imagenet):
+    repeated, plain = loader(True, 8, repeats=2, **imagenet)[0], loader(True, 24, **imagenet)[0]
+    alone = dict(zip(plain["index"].tolist(), plain["image"], strict=True))
+    rows = zip(repeated["index"].tolist(), repeated["copy"], repeated["image"], strict=True)
+    for index, copy, image in rows:
+        assert np.array_equal(image, alone[index]) == (copy == 0)
+
+
+def test_an_unreadable_image_leaves_all_its_rows_out(imagenet, monkeypatch):
+    batches = loader(True, 8, repeats=2, on_error="skip", max_skipped=0.5, **imagenet)
+    whole = batches[0]
+    lost = int(whole["index"][0])
+    read = type(batches.source).__getitem__
+
+    def broken(self, place):
+        if place == lost:
+            raise decode.CorruptImageError("lost")
+        return read(self, place)
+
+    monkeypatch.setattr(type(batches.source), "__getitem__", broken)
+    batch = batches[0]
+    assert np.array_equal(batch["mask"], whole["index"] != lost)
+    assert np.array_equal(batch["image"][batch["mask"]], whole["image"][batch["mask"]])
+    assert len({image.tobytes() for image in batch["image"]}) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repeats": 16}, "config.data.repeats = 16: 32 rows would show .* take at most 8"),
+        ({"flip_mode": "alternating"}, "flips are off for images in memory; set config.data.flip"),
+    ],
+)
+def test_augmentations_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        loader(**changes)
 
 
 def test_a_split_smaller_than_the_batch_names_both_numbers():
@@ -340,9 +405,9 @@ def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monk
     def crawl(self, *_):
         decoding.set()
         time.sleep(0.05)
-        return np.zeros(self.image_shape, np.uint8)
+        return [np.zeros(slow.image_shape, np.uint8)]
 
-    monkeypatch.setattr(Loader, "_transformed", crawl)
+    monkeypatch.setattr(Transform, "__call__", crawl)
     before = threading.active_count()
     feed = data.Prefetcher(slow, 0, 100, lambda batch: batch)
     decoding.wait()
@@ -355,9 +420,16 @@ def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monk
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_broken_run_sees_what_an_undisturbed_one_sees(imagenet, processes):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flip_mode": "alternating", "policy": "trivialaugment_wide"},
+        {"repeats": 2, "policy": "randaugment", "color_jitter": (0.4, 0.4, 0.4, 0.1)},
+    ],
+)
+def test_a_broken_run_sees_what_an_undisturbed_one_sees(imagenet, processes, changes):
     """Index, crop and device augmentation, from any batch on, with any number of processes."""
-    config = settings(**imagenet, flip=True, random_erasing=0.5)
+    config = settings(**imagenet, flip=True, random_erasing=0.5, **changes)
     source = data.open_source(config, True, 0)
     augment = jax.jit(
         functools.partial(data.make_augment(config, source, 1000), seed=seed_words(0))
@@ -426,6 +498,27 @@ def test_images_too_many_to_keep_resized_are_resized_batch_by_batch(monkeypatch)
     streamed = loader(False, 16, image_size=12)
     assert streamed.source.image_shape == (8, 8, 1)
     assert np.array_equal(streamed[1]["image"], whole["image"])
+
+
+@pytest.mark.parametrize("image_size", [None, 12])
+def test_images_in_memory_have_an_evaluation_size_of_their_own(monkeypatch, image_size):
+    fields = {"image_size": image_size, "eval_size": 16, "interpolation": "bicubic"}
+    side = image_size or 8
+    assert loader(True, 16, **fields)[0]["image"].shape == (16, side, side, 1)
+    scored = loader(False, 16, **fields)
+    assert scored.image_shape == (16, 16, 1)
+    own = data.open_source(settings(), False, 0)
+    expected = [
+        np.asarray(
+            Image.fromarray(own[place].image[..., 0]).resize((16, 16), Image.Resampling.BICUBIC)
+        )
+        for place in scored[0]["index"]
+    ]
+    assert np.abs(scored[0]["image"][..., 0].astype(int) - np.stack(expected)).mean() <= 1
+    monkeypatch.setattr("resnet_jax.data.IN_MEMORY_BYTES", 1000)
+    streamed = loader(False, 16, **fields)
+    assert streamed.source.image_shape == (8, 8, 1)
+    assert np.array_equal(streamed[0]["image"], scored[0]["image"])
 
 
 def test_grey_encoded_images_of_one_size_are_cropped_grey(tmp_path, monkeypatch):

@@ -271,6 +271,12 @@ def test_images_that_are_trained_on_and_scored_are_counted(trained, scored, shar
         ({"mean": (0.5,), "std": (58.4,)}, r"config.data.std = \(58.4,\): must be at most 1"),
         ({"crop_scale": (1.0, 0.5)}, "config.data.crop_scale"),
         ({"name": "idx"}, "config.data.dir = None"),
+        ({"policy": "trivialaugment"}, "did you mean 'trivialaugment_wide'"),
+        ({"policy_m": 11.0}, "config.data.policy_m = 11.0: must be at most 10"),
+        ({"color_jitter": (0.4, 0.4, 0.4)}, "must be .brightness, contrast, saturation, hue."),
+        ({"color_jitter": (0.0, 0.0, 0.0, 0.6)}, "hue at most 0.5"),
+        ({"flip": False, "flip_mode": "alternating"}, "config.data.flip is False; set it True"),
+        ({"flip_mode": "alternating", "repeats": 3}, "no image is shown in every epoch"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(changes, message):

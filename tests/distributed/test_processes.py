@@ -165,6 +165,49 @@ def test_the_launcher_is_found_and_evaluation_is_exact_to_the_last_image(trained
     assert other == ""
 
 
+AT_STEP_0 = """
+import sys
+import jax
+import numpy as np
+from configs.quickstart import get_config
+from resnet_jax import config as config_lib
+from resnet_jax.distributed.launch import start_processes
+from resnet_jax.distributed.runtime import prepare_runtime
+from resnet_jax.experiment import Experiment
+output, weights, *cluster = sys.argv[1:]
+if cluster:
+    start_processes(cluster[0], 2, int(cluster[1]))
+config = get_config()
+config.precision, config.model.width, config.model.stage_sizes = "float64", 4, (1, 1)
+config.init.weights, config.init.head = weights, "fresh"
+config_lib.validate(config)
+prepare_runtime(config.precision, config.deterministic)
+state = Experiment.for_training(config).create_state()
+leaves = jax.tree.leaves_with_path(state.eval_variables)
+np.savez(output, **{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
+"""
+
+
+def test_two_processes_start_from_the_very_weights_that_one_starts_from(trained, tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    clusters = [(), (address, 0), (address, 1)]
+    begun = [
+        start(["-c", AT_STEP_0], tmp_path / f"{number}.npz", trained[1], *cluster)
+        for number, cluster in enumerate(clusters)
+    ]
+    for process in begun:
+        finish(process)
+    one, *two = (np.load(tmp_path / f"{number}.npz") for number in range(3))
+    _, parent, _ = run.restore(trained[1])
+    for states in two:
+        assert states.files == one.files
+        for name in one.files:
+            np.testing.assert_array_equal(states[name], one[name])
+    for path, leaf in jax.tree.leaves_with_path(parent):
+        name = jax.tree_util.keystr(path)
+        assert np.array_equal(one[name].astype(leaf.dtype), leaf) != ("fc" in name)
+
+
 @pytest.mark.parametrize(
     ("process", "name", "status"), [(1, "SIGTERM", 143), (0, "SIGUSR1", 143), (1, "SIGINT", 130)]
 )

@@ -16,7 +16,7 @@ from jax import lax
 from resnet_jax.models import create_model, layers
 from resnet_jax.ops import cpu_conv2d
 from resnet_jax.ops.conv2d import conv2d
-from resnet_jax.ops.formulations import Geometry, direct, winograd
+from resnet_jax.ops.cpu_conv2d import Geometry, winograd
 
 # (side, channels, features, kernel, stride, padding, groups): one row for every formulation and for
 # its edges.
@@ -49,12 +49,13 @@ SHAPES = {
 }
 
 
-def stock(images, kernel, strides, padding, groups):
+def stock(images, kernel, strides, padding, groups, dilation=1):
     return lax.conv_general_dilated(
         images,
         kernel,
         strides,
         padding,
+        rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -119,12 +120,17 @@ def test_a_3x3_convolution_with_enough_work_is_matmuls(name):
 def test_winograd_takes_uneven_padding(size):
     rng = np.random.default_rng(0)
     images, weights = rng.normal(size=(2, *size, 8)), rng.normal(size=(3, 3, 8, 16))
-    geometry = Geometry(size, (3, 3), (1, 1), ((0, 2), (3, 1)), 1)
+    padding = ((0, 2), (3, 1))
+    keywords = {"strides": (1, 1), "padding": padding, "groups": 1}
+
+    def by_winograd(x, w, **_):
+        return winograd(Geometry(size, (3, 3), (1, 1), padding), x, w)
+
     with jax.enable_x64(True):
-        cotangent = rng.normal(size=direct(images, weights, geometry).shape)
+        cotangent = rng.normal(size=stock(images, weights, **keywords).shape)
         values, references = (
-            output_and_gradients(formulation, images, weights, cotangent, {"geometry": geometry})
-            for formulation in (winograd, direct)
+            output_and_gradients(function, images, weights, cotangent, keywords)
+            for function in (by_winograd, stock)
         )
         for value, reference in zip(values, references, strict=True):
             np.testing.assert_allclose(value, reference, atol=1e-12)

@@ -1,5 +1,6 @@
 """Broken files by the ten thousand."""
 
+import os
 from pathlib import Path
 
 from running import ROOT, run
@@ -7,7 +8,9 @@ from running import ROOT, run
 
 def test_twenty_thousand_broken_files_end_in_documented_errors(tmp_path):
     script = Path(__file__).parents[1] / "data" / "fuzz.py"
-    done = run([script], "--cases=20000", timeout=3000, XDG_CACHE_HOME=str(tmp_path))
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    done = run([script], "--cases=20000", timeout=3000, PYTHONPATH=paths, **cache)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

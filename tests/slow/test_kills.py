@@ -11,6 +11,7 @@ import pytest
 from running import QUICK, ROOT, launch, log
 
 import resnet_jax
+from benchmarks.faults import torment
 from resnet_jax.distributed.lock import FILE
 
 RECIPE = (
@@ -55,23 +56,10 @@ def assert_like(workdir, straight):
     assert not list(workdir.glob(".*"))
 
 
-def test_kills_at_random_moments_lose_nothing(straight, tmp_path):
-    moments, killed, number = random.Random(0), 0, 0
-    while killed < KILLS:
-        number += 1
-        workdir = tmp_path / str(number)
-        while True:
-            process = start(workdir)
-            try:
-                # A start takes some seconds, and its steps about one.
-                output, _ = process.communicate(timeout=moments.uniform(2, 9))
-                assert process.returncode == 0, output
-                break
-            except subprocess.TimeoutExpired:
-                kill(process)
-                process.communicate()
-                killed += 1
-        assert_like(workdir, straight)
+def test_kills_at_random_moments_lose_nothing(tmp_path):
+    counts, _, faults = torment(KILLS, 0, tmp_path)
+    assert counts.total() == KILLS
+    assert not faults
 
 
 def test_kills_of_two_starts_in_one_workdir_lose_nothing(straight, tmp_path):
@@ -85,7 +73,7 @@ def test_kills_of_two_starts_in_one_workdir_lose_nothing(straight, tmp_path):
             first = start(workdir)
             time.sleep(moments.uniform(0, 4))
             second = start(workdir)
-            time.sleep(moments.uniform(2, 6))
+            time.sleep(moments.uniform(0.3, 4))
             for process, chance in ((first, 0.6), (second, 0.4)):
                 if moments.random() < chance:
                     kill(process, signal.SIGTERM)

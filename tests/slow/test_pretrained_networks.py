@@ -32,6 +32,7 @@ def read_idx(name, header):
 @pytest.mark.skipif(not FASHION_MNIST, reason="FASHION_MNIST names no directory of its IDX files")
 def test_a_network_trained_by_pytorch_names_the_same_images(tmp_path):
     torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision_operators")
     timm = pytest.importorskip("timm")
     pixels, labels = (
         [read_idx(f"{split}-{kind}-ubyte", header) for split in ("train", "t10k")]

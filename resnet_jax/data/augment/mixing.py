@@ -39,10 +39,9 @@ def mix(
       (images, targets); a target's weights are the shares of the pixels, in float32 or wider
       whatever the targets are in.
     """
+    _, height, width, _ = images.shape
     touched, cuts, kept, boxes = jax.vmap(
-        lambda key: _draw(
-            key, *images.shape[1:3], mixup_alpha, cutmix_alpha, probability, cutmix_share
-        )
+        lambda key: _draw(key, height, width, mixup_alpha, cutmix_alpha, probability, cutmix_share)
     )(keys)
     touched &= mask & neighbours(mask)
     share = jnp.where(touched, kept, 1)

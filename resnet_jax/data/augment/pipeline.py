@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import mixing, transforms
-from resnet_jax.data.settings import resolve_augmentation
+from resnet_jax.data.augment.settings import resolve_augmentation
 from resnet_jax.data.sources.source import Source, normalisation
 from resnet_jax.errors import UserError
 
@@ -48,13 +48,19 @@ def make_augment(
         images = batch["image"]
         targets = jax.nn.one_hot(batch["label"], num_classes, dtype=target_dtype)
         keys = example_keys(seed, batch["epoch"], batch["index"])
+        if config.repeats > 1:
+            keys = jax.vmap(jax.random.fold_in)(keys, batch["copy"])
         crop_keys, flip_keys, erase_keys, mix_keys = (
             jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in range(4)
         )
         if config.pad_and_crop:
             crop = functools.partial(transforms.pad_and_crop, pixels=config.pad_and_crop)
             images = jax.vmap(crop)(crop_keys, images)
-        if flips:
+        if flips and config.flip_mode == "alternating":
+            first = example_keys(seed, jnp.zeros_like(batch["epoch"]), batch["index"])
+            keys = jax.vmap(jax.random.fold_in, (0, None))(first, 1)
+            images = jax.vmap(transforms.alternating_flip)(keys, images, batch["epoch"])
+        elif flips:
             images = jax.vmap(transforms.random_flip)(flip_keys, images)
         images = normalise(images)
         if config.random_erasing:

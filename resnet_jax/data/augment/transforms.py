@@ -29,6 +29,17 @@ def random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
     return jnp.where(jax.random.bits(key, (), np.uint32) >> 31 == 1, image[:, ::-1], image)
 
 
+def alternating_flip(key: jax.Array, image: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Mirrors the image in every second epoch (Jordan 2024, arXiv 2404.00498).
+
+    Args:
+      key: what the first epoch's flip is a pure function of, the same in every epoch.
+      image: [H, W, C].
+      epoch: from 0; in epoch 0 the image is as `random_flip` makes it.
+    """
+    return random_flip(key, jnp.where(epoch % 2 == 1, image[:, ::-1], image))
+
+
 def pad_and_crop(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
     """Adds `pixels` of black on each side and cuts out the original size at a random place.
 

@@ -6,7 +6,7 @@ goes to Pillow, and what Pillow refuses is corrupt.
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -116,23 +116,28 @@ def pixels_of(image: Image.Image, channels: int, where: str) -> np.ndarray:
         raise CorruptImageError(f"{where}: no readable image ({error})") from error
 
 
-def part(
+def part(encoded: bytes | np.ndarray, size: int, choose: Choice, where: str, **how) -> np.ndarray:
+    """Decodes one part of an image, as `parts` does."""
+    return parts(encoded, size, [choose], where, **how)[0]
+
+
+def parts(
     encoded: bytes | np.ndarray,
     size: int,
-    choose: Choice,
+    choices: Sequence[Choice],
     where: str,
     finest: float = 1.0,
     smooth_chroma: bool = True,
     channels: int = 3,
     most_pixels: int = MOST_PIXELS,
     interpolation: str = "bilinear",
-) -> np.ndarray:
-    """Decodes the part of an image that `choose` names and resizes it to a square.
+) -> list[np.ndarray]:
+    """Decodes the parts of an image that `choices` name and resizes each to a square.
 
     Args:
       encoded: a file's bytes, or uint8 [H, W, C].
-      size: the side of the result, in pixels.
-      choose: which part to show.
+      size: the side of the results, in pixels.
+      choices: which parts to show; each comes out as it would alone, decoded once for all.
       where: the file and record, for the message.
       finest: JPEG may be decoded at half, a quarter or an eighth of its size (libjpeg's scaled
         inverse DCT) as long as the part stays at least `finest` times `size`.
@@ -143,24 +148,49 @@ def part(
       interpolation: one of `resize.INTERPOLATIONS`.
 
     Returns:
-      uint8 [size, size, channels], or of the pixels' own channels where pixels were given.
+      uint8 [size, size, channels] for each, or of the pixels' own channels where pixels were given.
 
     Raises:
       CorruptImageError: the bytes are no image.
     """
-    if isinstance(encoded, np.ndarray):
-        return resize.resized(encoded, choose(*encoded.shape[:2]), size, interpolation)
-    head = _fast_header(encoded, most_pixels) if channels == 3 else None
-    if head:
-        top, left, height, width = choose(head.height, head.width)
-        reduction = _reduction(min(height, width), size * finest)
-        stop = top + height + resize.reach(height, size, interpolation)
+    if not isinstance(encoded, np.ndarray):
+        head = _fast_header(encoded, most_pixels) if channels == 3 else None
+        if head:
+            boxes = [choose(head.height, head.width) for choose in choices]
+            found = _jpeg_parts(encoded, head, boxes, size, finest, smooth_chroma, interpolation)
+            if found is not None:
+                return found
+        encoded = _array(_open(encoded, "L" if channels == 1 else "RGB", where, most_pixels))
+    boxes = [choose(*encoded.shape[:2]) for choose in choices]
+    return [resize.resized(encoded, box, size, interpolation) for box in boxes]
+
+
+def _jpeg_parts(
+    encoded: bytes,
+    head: jpeg.Header,
+    boxes: Sequence[resize.Box],
+    size: int,
+    finest: float,
+    smooth_chroma: bool,
+    interpolation: str,
+) -> list[np.ndarray] | None:
+    """Returns `parts` of a JPEG; None if libjpeg-turbo finds a fault."""
+    found: dict[int, np.ndarray] = {}
+    reductions = [_reduction(min(height, width), size * finest) for *_, height, width in boxes]
+    for reduction in set(reductions):
+        alike = [place for place, each in enumerate(reductions) if each == reduction]
+        stop = max(
+            top + height + resize.reach(height, size, interpolation)
+            for top, _, height, _ in (boxes[place] for place in alike)
+        )
         pixels = jpeg.rows(encoded, head, stop, reduction, smooth_chroma)
-        if pixels is not None:
-            box = tuple(x / reduction for x in (top, left, height, width))
-            return resize.resized(pixels, box, size, interpolation)
-    pixels = _array(_open(encoded, "L" if channels == 1 else "RGB", where, most_pixels))
-    return resize.resized(pixels, choose(*pixels.shape[:2]), size, interpolation)
+        if pixels is None:
+            return None
+        for place in alike:
+            top, left, height, width = (x / reduction for x in boxes[place])
+            box = (top, left, height, width)
+            found[place] = resize.resized(pixels, box, size, interpolation)
+    return [found[place] for place in range(len(boxes))]
 
 
 def _fast_header(encoded: bytes, most_pixels: int) -> jpeg.Header | None:

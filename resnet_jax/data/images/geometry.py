@@ -16,6 +16,7 @@ def random_crop(
     seed: int,
     epoch: int,
     index: int,
+    copy: int = 0,
 ) -> tuple[int, int, int, int]:
     """Draws the rectangle of a random-resized crop (Szegedy et al. 2014, section 6; as torchvision
     does).
@@ -27,12 +28,12 @@ def random_crop(
     Args:
       height, width: of the image, in pixels.
       scale, ratio: (lowest, highest).
-      seed, epoch, index: what the draw is a pure function of.
+      seed, epoch, index, copy: what the draw is a pure function of.
 
     Returns:
       (top, left, height, width) in pixels, inside the image.
     """
-    words = np.random.Philox(key=[seed, _CROP_STREAM], counter=[0, 0, epoch, index])
+    words = np.random.Philox(key=[seed, _CROP_STREAM], counter=[0, copy, epoch, index])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(_TRIES):
         area, shape, down, right = (

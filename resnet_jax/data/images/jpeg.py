@@ -65,9 +65,9 @@ def header(encoded: bytes) -> Header | None:
         elif kind == 0xDA:
             if frame is None:
                 return None
-            *size, channels, size_at, sort = frame
+            height, width, channels, size_at, sort = frame
             single = sort != 0xC2 and encoded[place + 4] == channels
-            return Header(*size, channels, size_at, single, upright)
+            return Header(height, width, channels, size_at, single, upright)
         place += 2 + length
     return None
 
@@ -93,16 +93,17 @@ def rows(
     """
     height = -(-(math.ceil(stop) + _MARGIN) // _BLOCK) * _BLOCK
     whole = height >= head.height or not head.single_scan
+    file: bytes | bytearray = encoded
     if whole:
         height = head.height
     else:
-        encoded = bytearray(encoded)
-        encoded[head.size_at : head.size_at + 2] = height.to_bytes(2, "big")
+        file = bytearray(encoded)
+        file[head.size_at : head.size_at + 2] = height.to_bytes(2, "big")
     shape = (-(-height // reduction), -(-head.width // reduction), 3)
     pixels = _buffer(math.prod(shape)).reshape(shape)
     try:
         simplejpeg.decode_jpeg(
-            encoded,
+            file,
             "RGB",
             fastupsample=not smooth_chroma,
             min_height=shape[0],

@@ -9,7 +9,7 @@ work, several times faster than Pillow; the two round differently, by one grey l
 
 import math
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -78,6 +78,7 @@ def _by_pillow(pixels: np.ndarray, box: Box, size: int, filter_: _Filter) -> np.
 
 
 def _by_cykooz(pixels: np.ndarray, box: Box, size: int, filter_: _Filter) -> np.ndarray:
+    assert cykooz_resizer is not None
     top, left, height, width = box
     kind = cykooz_resizer.PixelType.U8 if pixels.shape[2] == 1 else cykooz_resizer.PixelType.U8x3
     options = cykooz_resizer.ResizeOptions(
@@ -92,12 +93,11 @@ def _by_cykooz(pixels: np.ndarray, box: Box, size: int, filter_: _Filter) -> np.
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, pixels.shape[2])
 
 
-def _tools(
-    kind: "cykooz_resizer.PixelType", size: int
-) -> tuple["cykooz_resizer.Resizer", "cykooz_resizer.ImageData"]:
+def _tools(kind: Any, size: int) -> tuple[Any, Any]:
     """Returns this thread's own resizer and target image: both keep memory that every image needs
     again.
     """
+    assert cykooz_resizer is not None
     if not hasattr(_local, "resizer"):
         _local.resizer, _local.targets = cykooz_resizer.Resizer(), {}
     if (kind, size) not in _local.targets:

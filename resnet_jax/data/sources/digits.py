@@ -33,7 +33,7 @@ def _open(split: str) -> ArraySource:
 @functools.cache
 def _load() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with (
-        (importlib.resources.files(__package__) / "digits.npz").open("rb") as file,
+        (importlib.resources.files("resnet_jax.data.sources") / "digits.npz").open("rb") as file,
         np.load(file) as arrays,
     ):
         levels, labels = arrays["images"], arrays["labels"].astype(np.int32)

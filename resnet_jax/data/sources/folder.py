@@ -30,6 +30,7 @@ class FolderSource(Source):
     """
 
     name = "folder"
+    labels: np.ndarray
 
     def __init__(self, split: str, files: tree.Files, notes: list[str], holdout: str | None = None):
         self.split, self.paths, self.labels = split, files, files.labels
@@ -63,8 +64,8 @@ def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
 
     Of a single folder of classes, `config.data.eval_fraction` of each class's files is the split
     "val", chosen as `config.data.holdout` says, and the rest is "train"; "all" is all of them, and
-    without a fraction the only split. Class names are sorted, or
-    the lines of DIR/classes.txt. A class may have no image in a split other than "train".
+    without a fraction the only split. Class names are sorted, or the lines of DIR/classes.txt. A
+    class may have no image in a split other than "train".
 
     Raises:
       UserError: the tree is none; in opening a split, a training class is empty, a folder is no

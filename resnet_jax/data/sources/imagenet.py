@@ -28,5 +28,6 @@ def class_names() -> tuple[str, ...]:
 
 @functools.cache
 def _names() -> dict[str, str]:
-    text = (importlib.resources.files(__package__) / "imagenet_classes.txt").read_text()
+    folder = importlib.resources.files("resnet_jax.data.sources")
+    text = (folder / "imagenet_classes.txt").read_text()
     return dict(line.split(" ", 1) for line in text.splitlines())

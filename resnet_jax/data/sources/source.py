@@ -140,6 +140,8 @@ class DataSet:
 class Part(Source):
     """A contiguous part of another source; see `Source.part`."""
 
+    bounds: tuple[int, int]
+
     def __init__(self, whole: Source, start: int, stop: int, split: str):
         self.name, self.classes, self.image_shape = whole.name, whole.classes, whole.image_shape
         self.split, self.in_memory, self.notes = split, whole.in_memory, whole.notes
@@ -172,7 +174,7 @@ class Part(Source):
 
     def lacking_classes(self) -> int:
         labels = self._whole.labels
-        if labels is None:
+        if labels is None or self.labels is None:
             return self._whole.lacking_classes()
         if (np.diff(labels) < 0).any():
             return 0
@@ -196,6 +198,8 @@ class ArraySource(Source):
     """
 
     in_memory = True
+    image_shape: tuple[int, int, int]
+    labels: np.ndarray
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ class TarSource(Source):
       labels: int [n].
     """
 
+    labels: np.ndarray
+
     def __init__(
         self,
         split: str,

@@ -101,7 +101,9 @@ def _open(config: Any, builder: Any, split: str) -> Source:
 
 
 def _in_memory(source: TfdsSource, builder: Any, config: Any) -> ArraySource:
-    images = np.zeros((len(source), *source.image_shape), np.uint8)
+    shape = source.image_shape
+    assert shape is not None
+    images = np.zeros((len(source), *shape), np.uint8)
     labels, faults = np.zeros(len(source), np.int32), {}
 
     def fill(place: int):
@@ -109,7 +111,7 @@ def _in_memory(source: TfdsSource, builder: Any, config: Any) -> ArraySource:
             example = source[place]
             labels[place] = example.label
             images[place] = decode.whole(
-                example.image, source.image_shape, source.where(place), config.max_pixels
+                example.image, shape, source.where(place), config.max_pixels
             )
         except decode.CorruptImageError as error:
             if config.on_error == "stop":
@@ -141,7 +143,9 @@ def _in_memory(source: TfdsSource, builder: Any, config: Any) -> ArraySource:
 def _builder(name: str, directory: str | None) -> Any:
     import tensorflow_datasets as tfds
 
-    root = pathlib.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+    # TFDS loads this module when it is asked for, which a type checker does not see.
+    default = tfds.core.constants.DATA_DIR  # pyright: ignore[reportAttributeAccessIssue]
+    root = pathlib.Path(directory or default).expanduser()
     base = name.split(":")[0]
     places = [root, *root.glob("*"), *(root / base).glob("*"), *(root / base).glob("*/*")]
     prepared = [place for place in places if _is_prepared(place, base)]
@@ -245,7 +249,7 @@ def _key(config: Any, features: Any, field: str, kind: type, meant: str) -> str:
     )
 
 
-def _parser(features: Any, image: str, label: str):
+def _parser(features: Any, image: str, label: str) -> Callable[[bytes], Any]:
     import tensorflow_datasets as tfds
 
     wanted = tfds.features.FeaturesDict({image: features[image], label: features[label]})

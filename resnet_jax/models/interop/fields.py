@@ -10,5 +10,5 @@ FIELDS = {
         choices=("auto", "keep", "fresh"),
     ),
     "prefix": Field("", "of a file's keys to take, as load_torch has it"),
-    "digest": Field(None, "SHA-256 of the weights; filled when the run begins", str),
+    "digest": Field(None, "SHA-256 that the weights must have; filled when the run begins", str),
 }

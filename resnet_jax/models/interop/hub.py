@@ -31,8 +31,8 @@ def fetch(name: str, revision: str, advice: str) -> tuple[Path, str | None]:
         import huggingface_hub
     except ImportError as error:
         raise UserError(
-            f"{name}: the hub needs huggingface_hub; pip install 'resnet-jax[hub]', or give the"
-            " directory of a downloaded repository"
+            f"{name}: the hub is read by a package that is missing; pip install huggingface_hub, or"
+            " give the directory of a downloaded repository"
         ) from error
     try:
         path = _snapshot(huggingface_hub, name, revision, _FILES)

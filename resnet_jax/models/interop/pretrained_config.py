@@ -7,29 +7,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_jax.errors import UserError, nearest
-from resnet_jax.models.zoo import ALIASES, VARIANTS
+from resnet_jax.models.variants import ALIASES, VARIANTS
 
 # Families of timm's that the table of networks lacks: how their names look, the nearest network,
 # and what differs.
 _FOREIGN = (
-    (r"ecaresne(x?)t", "seresnet50", "gates that are one convolution over the channels (ECA)"),
-    (r"(se)?resne(x?)taa", "resnet50d", "anti-aliased strides"),
-    (r"resnetblur", "resnet50", "strides behind a blur filter"),
+    (r".*_pruned", "ecaresnet50d", "pruned channels"),
     (r"skresne(x?)t", "resnet50", "selective kernels: two branches of different dilation"),
     (r"resnest", "resnet50d", "split attention"),
     (r"res2ne(x?)t", "resnet50", "groups that feed each other inside a block"),
-    (r"(gluon_)?senet154", "seresnext101_32x4d", "a stem and blocks of twice the channels"),
-    (r"resnetv2_.*_bit|resnetv2_.*bitm?", "resnet50_v2", "weight standardisation and GroupNorm"),
-    (r"resnetv2_.*_(evos|frn)", "resnet50_v2", "a normalisation with an activation of its own"),
-    (r"resnetv2_.*_gn|resnet.*_gn", "resnet50", "GroupNorm: set norm='group'"),
-    (r".*\d+t(n)?(_|$)", "resnet50d", "a stem of other widths (tiered)"),
-    (r".*\d+s(_|$)", "resnet50c", "a stem of twice the width"),
-    (r".*_pruned|ecaresnetlight", "resnet50d", "pruned channels"),
+    (r"legacy_se", "seresnet50", "a max pool without border, and arrays of other names"),
+    (r"resnetv2_.*_(evos|frn)", "resnet50d_v2", "a normalisation with an activation of its own"),
+    (r"resnet.*_(clip|mlp)", "resnetaa50d", "a stem that ends in an average (CLIP)"),
+    (r"nf_", "resnet50", "scaled and standardised kernels in place of a normalisation"),
+    (r"(bat|bot|halo|lambda|sehalo)", "resnet50d", "blocks with attention"),
+    (r".*\d+(ts|q)(_|$)", "resnet50t", "SiLU in place of ReLU, and a stem of its own"),
+    (r"tresnet", "resnetaa50", "a stem that rearranges pixels, and leaky activations"),
 )
 # What a network may be made with and still compute the table's function when it is scored.
 _NEUTRAL = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate"}
 _NEUTRAL |= {"zero_init_last", "pretrained_strict", "img_size"}
-_CROP_MODES = {"center": "centre", "squash": "squash"}
+OWN = "resnet_jax"  # the model_type of networks that timm lacks
+CROP_MODES = {"center": "centre", "squash": "squash"}
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 _PILLOW = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # the numbers of PIL.Image.Resampling
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -60,7 +59,8 @@ def read_config(
     """Reads config.json, and for transformers preprocessor_config.json.
 
     Args:
-      config: of a timm network, or of transformers' ResNetForImageClassification.
+      config: of a timm network, of transformers' ResNetForImageClassification, or of a network that
+        timm lacks as `written_config.own_config` writes it.
       processor: of transformers; {} where there is none.
       size: "train" or "test": which of timm's two sizes to score at.
       where: the repository, for messages.
@@ -70,6 +70,8 @@ def read_config(
     """
     if "architecture" in config:
         return _read_timm(config, size, where)
+    if config.get("model_type") == OWN:
+        return _read_own(config, size, where)
     if config.get("model_type") == "resnet":
         return _read_transformers(config, processor, where)
     raise UserError(
@@ -89,11 +91,41 @@ def _read_timm(config: Mapping[str, Any], size: str, where: Any) -> PretrainedCo
             f"{where}: made with model_args {config['model_args']}, which change the network; build"
             " it with create_model and load_torch, if ResNet has such fields"
         )
+    classes = config.get("num_classes", given.get("num_classes", 1000))
+    names = config.get("label_names") or given.get("label_names")
+    return PretrainedConfig(
+        network,
+        {"num_classes": classes},
+        _label_names(names, classes),
+        _timm_images(given, size, where),
+        given.get("license"),
+    )
+
+
+def _read_own(config: Mapping[str, Any], size: str, where: Any) -> PretrainedConfig:
+    given, fields = config["pretrained_cfg"], {**config["model"]}
+    return PretrainedConfig(
+        fields.pop("name"),
+        fields,
+        _label_names(config.get("label_names"), fields["num_classes"]),
+        _timm_images(given, size, where),
+        given.get("license"),
+    )
+
+
+def _label_names(names: Any, classes: int) -> tuple[str, ...]:
+    """Returns the names of the classes, () where a file has none or too few."""
+    if isinstance(names, Mapping):
+        names = [names[key] for key in sorted(names, key=int)]
+    return tuple(map(str, names)) if names and len(names) == classes else ()
+
+
+def _timm_images(given: Mapping[str, Any], size: str, where: Any) -> dict[str, Any]:
     test = size == "test"
     trained = given.get("input_size", (3, 224, 224))
     side = (given.get("test_input_size") if test else None) or trained
     crop = (given.get("test_crop_pct") if test else None) or given.get("crop_pct") or 0.875
-    preprocessing = {
+    return {
         "image_size": trained[-1],
         "eval_size": side[-1],
         "interpolation": _interpolation(given.get("interpolation", "bicubic"), where),
@@ -101,17 +133,6 @@ def _read_timm(config: Mapping[str, Any], size: str, where: Any) -> PretrainedCo
         "crop_mode": _crop_mode(given.get("crop_mode", "center"), where),
         **{name: tuple(given.get(name) or _IMAGENET[name]) for name in ("mean", "std")},
     }
-    classes = config.get("num_classes", given.get("num_classes", 1000))
-    names = config.get("label_names") or given.get("label_names") or ()
-    if isinstance(names, Mapping):
-        names = [names[key] for key in sorted(names, key=int)]
-    return PretrainedConfig(
-        network,
-        {"num_classes": classes},
-        tuple(map(str, names)) if len(names) == classes else (),
-        preprocessing,
-        given.get("license"),
-    )
 
 
 def _timm_network(architecture: str, where: Any) -> str:
@@ -145,12 +166,12 @@ def _interpolation(name: str, where: Any) -> str:
 
 
 def _crop_mode(name: str, where: Any) -> str:
-    if name not in _CROP_MODES:
+    if name not in CROP_MODES:
         raise UserError(
             f"{where}: images are cropped by {name!r}, which is not among"
-            f" {', '.join(_CROP_MODES)}; load_torch reads the weights alone"
+            f" {', '.join(CROP_MODES)}; load_torch reads the weights alone"
         )
-    return _CROP_MODES[name]
+    return CROP_MODES[name]
 
 
 def _read_transformers(

@@ -64,7 +64,7 @@ def load_torch(
     state = {from_transformers(key): value for key, value in without_wrappers(read).items()}
     first = next((key for key in _FIRST_KERNELS if key in state and state[key].ndim == 4), None)
     if in_channels is None:
-        in_channels = state[first].shape[1] if first else 3
+        in_channels = int(state[first].shape[1]) if first else 3
     elif first:
         state[first] = adapt_channels(state[first], in_channels)
     places = _places(model, in_channels)
@@ -199,7 +199,7 @@ def _check_fit(
         beside = f", beside {', '.join(others)}" if others else ""
         raise UserError(
             f"{where}: the network's arrays have names that start with {prefix!r}{beside}; give"
-            f" prefix={prefix!r}"
+            f" prefix={prefix!r}, which a recipe has as init.prefix"
         )
     hint = ""
     if all(row[0].startswith(_HEADS) for row in rows):

@@ -42,6 +42,8 @@ class Notes:
 
 def without_waiting() -> MultiprocessingOptions:
     """Returns the options with which orbax waits for no other process."""
+    # Barriers of one process and a prefix of its own: orbax would otherwise wait for all, and a
+    # process that is late or gone would hold up the one that writes.
     this = jax.process_index()
     return MultiprocessingOptions(
         primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process{this}"
@@ -133,6 +135,7 @@ def read_state(path: epath.Path, like: Any) -> Any:
         raise UserError(
             f"checkpoint {path} is of another network or optimizer: {'; '.join(differences)}"
         )
+    # Into NumPy first, whatever devices wrote it: so it can be placed on any number of others.
     host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
     read = ocp.StandardCheckpointHandler(multiprocessing_options=without_waiting()).restore(
         path / "state", args=ocp.args.StandardRestore(host)
@@ -151,7 +154,7 @@ def read_variables(path: epath.Path, sharding: Sharding) -> dict[str, Any]:
         path / "state",
         args=ocp.args.PyTreeRestore(
             item=wanted,
-            partial_restore=True,
+            partial_restore=True,  # the optimizer may be another by now, and is as large
             restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
         ),
     )

@@ -36,13 +36,16 @@ FIELDS = {
     "every_minutes": Field(
         None, "minutes between checkpoints, beside every_epochs", type=float, above=0
     ),
+    # One alone would leave nothing where it is damaged.
     "keep": Field(3, "how many of the latest are kept, beside the best", at_least=2),
     "best_metric": Field(
         "top1", "what makes a checkpoint the best", choices=("top1", "top5", "loss")
     ),
 }
 
+# Suffix of a checkpoint whose step is being saved again, until the new one is committed.
 _REPLACED = ".replaced"
+# What reading notes raises where the file is there and holds something else.
 _OF_DAMAGED_NOTES = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
@@ -127,12 +130,14 @@ class Checkpoints:
         """
         if not is_lead():
             return
+        # How the save before ended is said before this one takes its place.
         self._finish()
         self._check_owner()
         self._saving = notes.step
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
+            # Orbax refuses a step that is there. It is set aside only: it may be the last one.
             if str(notes.step) in self._names():
                 self._path(notes.step).rename(self.directory / f"{notes.step}{_REPLACED}")
             if self._writer is None:
@@ -150,8 +155,9 @@ class Checkpoints:
 
     def poll(self) -> None:
         """Notices a save that has ended, well or badly; returns at once."""
-        if self._saving is None:
+        if self._saving is None or self._writer is None:
             return
+        # No thread is waited for, so that the loop can ask after every step.
         try:
             self._writer.check_for_errors()
         except Exception as error:
@@ -171,6 +177,7 @@ class Checkpoints:
         Raises:
           UserError: a checkpoint cannot be read, or a damaged one cannot be moved.
         """
+        # One process looks and tells the others: a shared disk may not show all the same yet.
         newest = None
         if is_lead():
             try:
@@ -184,6 +191,7 @@ class Checkpoints:
                     f"a damaged checkpoint in {self.directory} cannot be moved aside "
                     f"({error.strerror or error}): make the directory writable"
                 ) from error
+        # Processes agree on whole numbers.
         newest = lead_says(-1 if newest is None else newest)
         return None if newest < 0 else newest
 
@@ -231,7 +239,8 @@ class Checkpoints:
         """Returns what is larger for better scores."""
         sign = -1 if self._best_metric == "loss" else 1
         ranks = sign * scores[self._best_metric], -scores.get("loss", math.inf)
-        return tuple(-math.inf if math.isnan(rank) else rank for rank in ranks)
+        metric, loss = (-math.inf if math.isnan(rank) else rank for rank in ranks)
+        return metric, loss
 
     def _before_commit(self) -> None:
         """Adds the checksums to a complete directory, in orbax's thread, before its last rename."""
@@ -244,7 +253,7 @@ class Checkpoints:
 
     def _finish(self) -> None:
         """Waits for the save under way, if there is one, and reports how it ended."""
-        if self._saving is None:
+        if self._saving is None or self._writer is None:
             return
         try:
             self._writer.wait_until_finished()
@@ -257,6 +266,7 @@ class Checkpoints:
         """Records that the save has arrived, and removes the checkpoints that it makes needless."""
         step, self._saving, self._arrived = self._saving, None, True
         try:
+            # Only now, with a newer one on disk, may an older one go.
             steps = self.steps()
             needed = {*steps[-self._keep :], self.best_step()}
             self._discard(self.directory / f"{step}{_REPLACED}")
@@ -277,6 +287,7 @@ class Checkpoints:
             f"saving checkpoint {step} to {self.directory} failed ({checkpoint_io.reason(error)}): "
             "free space or correct the permissions; training goes on, and saves again later"
         )
+        # A writer that has failed would raise the same error at the next save.
         if self._writer is not None:
             checkpoint_io.discard_writer(self._writer)
             self._writer = None
@@ -310,6 +321,7 @@ class Checkpoints:
             damage = self.find_damage(step)
             if damage is None:
                 return step
+            # Kept for a person to look at; its name counts as no step.
             target = self.directory / f"{step}.damaged"
             if target.exists():
                 target.rmtree()

@@ -102,8 +102,9 @@ def draw(
         raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
     from matplotlib.figure import Figure
 
-    fixed = {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
-    with matplotlib.rc_context(fixed):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
+    ):
         figure = Figure(figsize=(7.5, 4.5), layout="constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel="top-1")
         for number, (name, seeds) in enumerate(runs.items()):

@@ -66,8 +66,9 @@ class Logbook:
         self._lines.append(to_json(record))
         # Object stores cannot append, and a full disk may have taken half a line.
         self._write(self._append if self._local and not self._behind else self._rewrite)
-        if self._board is not None:
-            self._chart(lambda: self._board.write(record))
+        board = self._board
+        if board is not None:
+            self._chart(lambda: board.write(record))
 
     def close(self) -> None:
         """Writes what could not be written before, if it can be now."""

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -19,7 +19,7 @@ from resnet_jax.training.reporting.step_timer import StepTimer
 from resnet_jax.training.reporting.trace import Trace
 
 Result = TypeVar("Result")
-Diagnose = Callable[[Batches, int, float], str | None]
+Diagnose = Callable[[Any, int, float], str | None]
 
 
 class Reporter:

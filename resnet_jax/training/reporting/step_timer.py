@@ -35,7 +35,7 @@ class StepTimer:
         self._examples = 0
         self._times = []
         self._began = self._last = time.monotonic()
-        self._waited = self.batches.wait if self.batches else 0.0
+        self._waited = self._wait()
 
     def step(self, examples: int) -> float:
         """Takes note that a step of `examples` images is done; returns its seconds."""
@@ -53,8 +53,11 @@ class StepTimer:
 
     def data_wait(self) -> float:
         """Returns the share of the time that was spent waiting for data."""
-        waited = self.batches.wait - self._waited
+        waited = self._wait() - self._waited
         return waited / max(time.monotonic() - self._began, 1e-9)
+
+    def _wait(self) -> float:
+        return self.batches.wait if self.batches else 0.0
 
     def record(self) -> dict[str, float]:
         """Returns the entries of the log on speed and memory, the `logbook.TIMES`."""

@@ -1,0 +1,75 @@
+"""`--mode=export`: a network as a file that runs without this package."""
+
+from pathlib import Path
+
+from absl import flags
+
+from resnet_jax import pretrained, run
+from resnet_jax.commands import Arguments, Verb
+from resnet_jax.distributed.runtime import prepare_runtime
+from resnet_jax.errors import UserError
+from resnet_jax.exporting.export import export
+from resnet_jax.exporting.formats import FORMATS
+from resnet_jax.exporting.network import Network, Settings
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "the run; or", flag_values=values)
+    flags.DEFINE_string(
+        "weights", None, "a pretrained network's name, or its directory", flag_values=values
+    )
+    flags.DEFINE_string("which", "best", "the checkpoint: best, last or a step", flag_values=values)
+    flags.DEFINE_enum("format", None, list(FORMATS), "what to write", flag_values=values)
+    flags.DEFINE_string(
+        "output_dir",
+        None,
+        "where to; default: export/FORMAT in the run, else exports/NAME/FORMAT",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "fold", False, "fold BatchNorm into the convolutions before it", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "raw",
+        False,
+        "normalised images in and logits out, not pixels and probabilities",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("opset", None, "of ONNX's operators; default: 17", flag_values=values)
+
+
+def main(arguments: Arguments) -> None:
+    form = arguments.required("format", f"one of {', '.join(FORMATS)}")
+    if (arguments.workdir is None) == (arguments.weights is None):
+        raise UserError(
+            "give either --workdir, the directory of a run, or --weights, the name of a pretrained"
+            " network or its directory"
+        )
+    settings = Settings(form, arguments.fold, arguments.raw, arguments.opset)
+    output_dir = arguments.output_dir or _usual_directory(arguments, form)
+    if "://" in str(output_dir):
+        raise UserError(f"--output_dir={output_dir}: must be a local directory; name one")
+    export(_load(arguments), settings, output_dir)
+
+
+def _load(arguments: Arguments) -> Network:
+    if arguments.weights is not None:
+        prepare_runtime("float32")
+        return Network.of(*pretrained.load_pretrained(arguments.weights, size="test"))
+    # What was trained in float64 is read as such.
+    prepare_runtime(run.read_config(arguments.workdir).precision)
+    return Network.of(*run.restore(arguments.workdir, arguments.which))
+
+
+def _usual_directory(arguments: Arguments, form: str) -> str:
+    if arguments.weights is not None:
+        return f"exports/{Path(arguments.weights).name}/{form}"
+    return f"{arguments.workdir}/export/{form}"
+
+
+VERB = Verb(
+    "writes a network as StableHLO, as ONNX or for PyTorch, with its card",
+    main,
+    define_flags,
+    several_processes=False,
+)

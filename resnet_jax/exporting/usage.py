@@ -1,0 +1,98 @@
+"""Python's lines that run an exported file without this package, for its card."""
+
+from resnet_jax.description import Description
+from resnet_jax.models.interop.timm_config import timm_name
+from resnet_jax.models.interop.torch_code import torchvision_lines
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.variants import Variant
+
+_NAMES = 'open("classes.txt").read().splitlines()'
+
+
+def stablehlo(about: Description, file: str, raw: bool) -> str:
+    """Returns the lines for a StableHLO file; they need jax, flatbuffers and Pillow."""
+    return "\n".join(
+        [
+            "from jax import export",
+            *_pixels(about),
+            *(_normalised(about) if raw else []),
+            "",
+            f'program = export.deserialize(bytearray(open("{file}", "rb").read()))',
+            f"answers = program.call({'images' if raw else 'pixels'})",
+            *_best(about, "answers"),
+        ]
+    )
+
+
+def onnx(about: Description, file: str, raw: bool) -> str:
+    """Returns the lines for an ONNX file; they need onnxruntime and Pillow."""
+    return "\n".join(
+        [
+            "import onnxruntime",
+            *_pixels(about),
+            *(_normalised(about) if raw else []),
+            "",
+            f'session = onnxruntime.InferenceSession("{file}")',
+            f'(answers,) = session.run(None, {{"images": {"images" if raw else "pixels"}}})',
+            *_best(about, "answers"),
+        ]
+    )
+
+
+def torch(model: ResNet, about: Description, row: Variant | None) -> str:
+    """Returns the lines for safetensors; they need PyTorch, and timm or torchvision.
+
+    Args:
+      model: the network.
+      about: what it is.
+      row: of the table, where timm has the network.
+    """
+    if row is not None:
+        lines = ["import timm", "import torch", *_pixels(about), *_normalised(about), ""]
+        lines.append("# In this directory; timm.create_model also takes hf-hub:OWNER/NAME.")
+        lines.append(f'net = timm.create_model("local-dir:.", pretrained=True)  # {timm_name(row)}')
+    else:
+        made = torchvision_lines(model, len(about.mean))
+        lines = ["import torch", "from safetensors.torch import load_file", *_pixels(about)]
+        lines += [*_normalised(about), "", *(made or "").splitlines()]
+        lines.append('net.load_state_dict(load_file("model.safetensors"), strict=True)')
+    lines += [
+        "",
+        "net.eval()",
+        "with torch.no_grad():",
+        "    answers = net(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()",
+        *_best(about, "answers"),
+    ]
+    return "\n".join(lines)
+
+
+def _pixels(about: Description) -> list[str]:
+    """Makes `pixels`, uint8 [1, size, size, C], of a picture."""
+    size, channels = about.eval_size, len(about.mean)
+    short = max(size, round(size / about.crop))
+    if about.crop_mode == "squash":
+        resized = f"width = height = {short}"
+    else:
+        resized = f"width, height = ({short} * side // min(image.size) for side in image.size)"
+    return [
+        "import numpy as np",
+        "from PIL import Image",
+        "",
+        f'image = Image.open("image.png").convert("{"L" if channels == 1 else "RGB"}")',
+        resized,
+        f"image = image.resize((width, height), Image.Resampling.{about.interpolation.upper()})",
+        f"left, top = round((width - {size}) / 2), round((height - {size}) / 2)",
+        f"image = image.crop((left, top, left + {size}, top + {size}))",
+        f"pixels = np.asarray(image).reshape(1, {size}, {size}, {channels})",
+    ]
+
+
+def _normalised(about: Description) -> list[str]:
+    mean, std = (list(map(float, moment)) for moment in (about.mean, about.std))
+    return [f"images = ((pixels / 255 - {mean}) / {std}).astype(np.float32)"]
+
+
+def _best(about: Description, answers: str) -> list[str]:
+    if not about.classes:
+        return [f"print({answers})"]
+    return [f"print({_NAMES}[{answers}[0].argmax()])"]
