@@ -1,4 +1,4 @@
-"""The way to a run's first step, what the loop adds to a step, and what a checkpoint costs.
+"""The way to a run's first step, and what loop, checkpoints and answers cost beside bare steps.
 
 python -m benchmarks.startup --output=results
 """
@@ -17,17 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from PIL import Image
 
 from benchmarks import pages
 from benchmarks.harness import ROOT, Range, Rounds, alternate, load_recipe, ratio, seconds_of
+from resnet_jax.classifier import BATCH_SIZE, Classifier
 from resnet_jax.commands.train import train
-from resnet_jax.config import set_field
+from resnet_jax.config import build_model, set_field
+from resnet_jax.description import Description
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.experiment import Experiment
 from resnet_jax.training.reporting import logbook
 
 START_LIMIT = 300.0  # seconds
+FILES = 10_000
 # Nothing is scored or saved before the end.
 RECIPE = {"data.eval_split": "train", "eval_every_epochs": 1e6, "checkpoint.every_epochs": 1e6}
 # Steps beyond the last: no rate may fall to a number that makes arithmetic slow.
@@ -168,6 +173,46 @@ def loop_row(kind: str, name: str, played: Rounds) -> pages.Row:
     }
 
 
+def predict_row(
+    folder: Path, name: str, fields: dict[str, Any], files: int, rounds: int
+) -> pages.Row:
+    """Returns the row of predicting so many PNG files of 28x28, beside bare inference.
+
+    The files are noise, which takes PNG longer to unpack than a picture does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(files)]
+    for path in paths:
+        Image.fromarray(noise.integers(0, 256, (28, 28), np.uint8)).save(path)
+    config = load_recipe("quickstart")
+    for field, value in ({"model.num_classes": 10} | fields).items():
+        set_field(config, field, value)
+    model = build_model(config)
+    shape = (BATCH_SIZE, 28, 28, 1)
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
+    about = Description(
+        classes=tuple("0123456789"), eval_size=28, crop=1.0, mean=(0.5,), std=(0.25,)
+    )
+    classifier = Classifier(model, variables, about)
+    bare = jax.jit(partial(model.apply, train=False))
+    images = jax.device_put(np.zeros(shape, np.float32))
+    steps = -(-files // BATCH_SIZE)
+    turns = {
+        "bare": lambda: seconds_of(partial(take, partial(bare, variables, images), steps)),
+        "predicted": lambda: seconds_of(partial(classifier.predict, paths)),
+    }
+    for turn in turns.values():  # compiles
+        turn()
+    played, _ = alternate(turns, rounds)
+    return {
+        "files": f"{files:,} PNG of 28x28, {name}",
+        "bare (s)": Range.of([each["bare"] for each in played]),
+        "predicted (s)": Range.of([each["predicted"] for each in played]),
+        "predicted / bare": ratio(played, "bare", "predicted"),
+    }
+
+
 def main() -> None:
     parser = pages.parser(__doc__, rounds=7)
     parser.add_argument("--epochs", type=int, default=4, help="of a run in the loop")
@@ -181,6 +226,12 @@ def main() -> None:
         loop += [loop_row(kind, name, played) for kind in ("training", "evaluation")]
         costs = [(each["saving"] - each["plain"]) / (arguments.epochs - 1) for each in played]
         saves.append({"checkpoint of": name, "costs the run (s)": Range.of(costs)})
+        pages.save(result, arguments.output)
+    result["tables"]["Answers"] = answers = []
+    for name, fields in NETWORKS.items():
+        network = name.partition(",")[0]
+        with tempfile.TemporaryDirectory() as folder:
+            answers.append(predict_row(Path(folder), network, fields, FILES, arguments.rounds))
         pages.save(result, arguments.output)
     result["tables"]["The start"] = start_rows(arguments.rounds)
     pages.save(result, arguments.output)

@@ -6,6 +6,7 @@ variables = model.init(jax.random.key(0), images, train=False)  # images [N, H, 
 logits = model.apply(variables, images, train=False)  # [N, 10], float32
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 import numpy as _np
@@ -14,7 +15,11 @@ from resnet_jax.description import Description as _Description
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, create_model, list_models, load_torch, save_torch
 
+if _TYPE_CHECKING:
+    from resnet_jax.classifier import Classifier
+
 __all__ = [
+    "Classifier",
     "ResNet",
     "UserError",
     "create_model",
@@ -34,6 +39,15 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
 
 
+def __getattr__(name: str) -> _Any:
+    # Here, and not above, so that importing the networks alone brings no data or training code.
+    if name == "Classifier":
+        from resnet_jax.classifier import Classifier
+
+        return Classifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def restore(
     workdir: str, which: str | int = "best"
 ) -> tuple[ResNet, dict[str, _Any], _Description]:
@@ -50,7 +64,6 @@ def restore(
     Raises:
       UserError: there is no such run or checkpoint, or it is damaged.
     """
-    # Here, and not above, so that importing the networks alone brings no data or training code.
     from resnet_jax import run
 
     return run.restore(workdir, which)
@@ -60,8 +73,9 @@ def load_pretrained(name: str, **options: _Any) -> tuple[ResNet, dict[str, _Any]
     """Reads a network that others trained; see `resnet_jax.pretrained.load_pretrained`.
 
     Args:
-      name: a repository of the Hugging Face hub, such as "timm/resnet50.a1_in1k", or a directory.
-      **options: `revision` of the repository; `size`, "train" or "test".
+      name: a repository of the Hugging Face hub, such as "timm/resnet50.a1_in1k", a directory, or a
+        file of weights.
+      **options: `revision` of the repository; `size`, "train" or "test"; `model`, of a file.
 
     Returns:
       The Flax module, its variables and a `resnet_jax.description.Description`, as `restore` does.

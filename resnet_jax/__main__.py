@@ -62,6 +62,7 @@ def parse(argv: list[str]) -> tuple[Verb, Arguments]:
     mode = dict(given).get("mode") or "train"
     verb = commands.load(mode)
     values = commands.flags_of(verb)
+    values.set_gnu_getopt(verb.takes_words)
     _define_shared_flags(values)
     argv, recipe_file = _find_recipe_in(argv)
     if verb.takes_recipe:
@@ -81,7 +82,7 @@ def parse(argv: list[str]) -> tuple[Verb, Arguments]:
         raise UserError(str(error).replace("\n", " ")) from error
     except Exception as error:
         raise _fault_of_recipe(error, recipe_file) from error
-    if left:
+    if left and not verb.takes_words:
         raise UserError(f"{left[0]!r} is not a flag: flags have the form --name=value")
     if config is not None:
         for name in emptied:
@@ -89,7 +90,7 @@ def parse(argv: list[str]) -> tuple[Verb, Arguments]:
         config_lib.validate(config)
         _check_effects(config, last)
     taken = {name: values[name].value for name in values if name.partition(".")[0] != _CONFIG}
-    return verb, Arguments(**taken, config=config, recipe_file=recipe_file)
+    return verb, Arguments(**taken, config=config, recipe_file=recipe_file, words=left)
 
 
 def help_text() -> str:
@@ -101,6 +102,7 @@ def help_text() -> str:
         verb = commands.load(name)
         lines += ["", f"--mode={name}: {verb.help}", *_describe(commands.flags_of(verb))]
         lines += ["  --config=FILE: the recipe"] * verb.takes_recipe
+        lines += ["  and files, folders, or - for standard input"] * verb.takes_words
     lines += ["", "The fields of a recipe:"]
     for name, value in config_lib.flatten(config_lib.defaults()):
         lines += [f"  --config.{name}={value}", f"      {config_lib.field_of(name).help}"]
@@ -131,7 +133,9 @@ def _define_shared_flags(values: flags.FlagValues) -> None:
 def _flags_in(argv: list[str]) -> Iterator[tuple[str, str]]:
     """Yields (name, value) of the flags of a command line, in both forms that absl reads."""
     for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-        if word.startswith("-"):
+        if word == "--":
+            return
+        if word.startswith("-") and word != "-":
             name, equals, value = word.lstrip("-").partition("=")
             yield name, value if equals else following
 

@@ -42,3 +42,15 @@ class Description:
     source: str = ""
     commit: str | None = None
     digest: str | None = None
+
+    def data_fields(self) -> dict[str, Any]:
+        """Returns the fields of `config.data` with which images are scored as is said here."""
+        return {
+            "image_size": self.image_size,
+            "eval_size": self.eval_size,
+            "eval_crop": self.crop,
+            "eval_crop_mode": self.crop_mode,
+            "interpolation": self.interpolation,
+            "mean": self.mean,
+            "std": self.std,
+        }

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from resnet_jax import config as config_lib
 from resnet_jax import data, resolution
 from resnet_jax.distributed.mesh import (
+    jit_step,
     make_mesh,
     put_replicated,
     replicated,
     shard_batch,
-    split_by_batch,
 )
 from resnet_jax.errors import UserError
 from resnet_jax.initial import Initial, begin_from, read_initial
@@ -247,7 +247,7 @@ class Experiment:
             distillation=self._teacher.distillation(self.config) if self._teacher else None,
             move_average=make_move(self.config.ema, self.plan.steps_per_epoch),
         )
-        return self._jit_step(function, donate_argnums=0)
+        return jit_step(self.mesh, function, donate_argnums=0)
 
     @functools.cached_property
     def eval_step(self) -> Any:
@@ -260,7 +260,7 @@ class Experiment:
             ),
             loss=LOSSES[self.config.loss.name],
         )
-        return self._jit_step(function)
+        return jit_step(self.mesh, function)
 
     def resolve(self) -> None:
         """Fills the fields that the training data and the devices decide; see `resolution`."""
@@ -293,18 +293,6 @@ class Experiment:
             # XLA:CPU takes about a second to optimise each draw of random numbers.
             options["compiler_options"] = {"xla_backend_optimization_level": 1}
         return jax.jit(function, out_shardings=replicated(self.mesh), **options)
-
-    def _jit_step(self, function: functools.partial, **options: Any) -> Any:
-        """Compiles a step: its first argument is the same on every device, the batch split."""
-
-        @functools.wraps(function.func)
-        def on_mesh(*arguments: Any) -> Any:
-            # So that operations can ask which mesh they are on.
-            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
-                return function(*arguments)
-
-        whole, rows = replicated(self.mesh), split_by_batch(self.mesh)
-        return jax.jit(on_mesh, in_shardings=(whole, rows), out_shardings=whole, **options)
 
 
 def _of_size(config: ConfigDict, size: int) -> ConfigDict:

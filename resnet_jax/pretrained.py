@@ -19,11 +19,12 @@ from resnet_jax.errors import UserError, nearest
 from resnet_jax.models.interop import hub
 from resnet_jax.models.interop.pretrained_config import read_config
 from resnet_jax.models.interop.torch_files import read_weights
-from resnet_jax.models.interop.torch_weights import load_torch
+from resnet_jax.models.interop.torch_weights import classes_of, load_torch
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.zoo import create_model
 
 _SIZES = ("train", "test")
+_FIRST = ("conv1", "conv1_0")  # convolutions that see the image
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
@@ -53,17 +54,19 @@ class Pretrained(NamedTuple):
 
 
 def load_pretrained(
-    name: str, *, revision: str = "main", size: str = "train"
+    name: str, *, revision: str = "main", size: str = "train", model: str | None = None
 ) -> tuple[ResNet, dict[str, Any], Description]:
     """Reads a network that others trained.
 
     Args:
       name: a repository of the Hugging Face hub in timm's form or in that of transformers'
-        ResNetForImageClassification, for example "timm/resnet50.a1_in1k"; or a directory of that
-        form.
+        ResNetForImageClassification, for example "timm/resnet50.a1_in1k"; a directory of that
+        form; or a file of weights, as `load_torch` reads them.
       revision: a branch, a tag or a commit of the repository.
       size: "train" describes images of the size that the network was trained at, "test" of the
         size that its authors score it at, where they give one.
+      model: of a file, the network's name for `create_model`. Its images are taken to be prepared
+        as torchvision prepares them: 224 pixels, bilinear, ImageNet's mean and deviation.
 
     Returns:
       The Flax module, its variables ("params" and "batch_stats"), and what they are.
@@ -74,6 +77,10 @@ def load_pretrained(
     """
     if size not in _SIZES:
         raise UserError(f"size = {size!r}: must be one of {', '.join(_SIZES)}")
+    if Path(name).is_file():
+        return _load_file(Path(name), model)
+    if model is not None:
+        raise UserError(f"model = {model!r}: is for a file of weights, and {name} is none")
     directory, commit = Path(name), None
     if not directory.is_dir():
         directory, commit = hub.fetch(str(name), revision, _advice(str(name)))
@@ -97,6 +104,31 @@ def load_pretrained(
         **config.preprocessing,
     )
     return model, load_torch(model, state), description
+
+
+def _load_file(path: Path, model: str | None) -> tuple[ResNet, dict[str, Any], Description]:
+    if model is None:
+        raise UserError(
+            f"{path}: a file of weights does not tell its network; give model=, a name that"
+            " list_models() gives (on the command line --model)"
+        )
+    num_classes = classes_of(read_weights(path))
+    network = create_model(model, num_classes=num_classes or 0)
+    variables = load_torch(network, path)
+    first = next(variables["params"][name] for name in _FIRST if name in variables["params"])
+    channels = first["kernel"].shape[2]
+    if channels != 3:
+        raise UserError(
+            f"{path}: its images have {channels} channels, and a file does not tell their mean and"
+            " deviation; give a directory with timm's config.json"
+        )
+    return (
+        network,
+        variables,
+        Description(
+            classes=_class_names(network.num_classes), source=str(path), digest=_digest([path])
+        ),
+    )
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:

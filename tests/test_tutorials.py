@@ -1,6 +1,7 @@
 """The tutorial pages' own commands, from `mkdir` to an accuracy, on fabricated pictures."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -64,6 +65,40 @@ def test_a_tutorial_runs_from_mkdir_to_an_accuracy(page, tmp_path):
         assert "frozen" in printed
     scored = json.loads(shell(evaluate, tmp_path).splitlines()[-1])
     assert scored["top1"] == pytest.approx(top1, abs=1e-4)
+
+
+def test_the_page_on_answers_runs_from_a_run_to_answers_and_scores(tmp_path):
+    page = (ROOT / "docs" / "predict.md").read_text()
+    mkdir, train, predict, to_files, score, score_all = (
+        block.strip() for block in re.findall(r"^```sh\n(.+?)^```", page, re.S | re.M)
+    )
+    (python,) = re.findall(r"^```python\n(.+?)^```", page, re.S | re.M)
+    shell(mkdir, tmp_path)
+    for colour, name in enumerate(("cat", "dog")):
+        put_pictures(tmp_path / "pictures" / name, colour, range(30 * colour, 30 * colour + 30))
+    put_pictures(tmp_path / "new", 0, [1])
+    put_pictures(tmp_path / "new", 1, [2])
+    shell(train, tmp_path, [*SHORT, *SMALL])
+    lines = shell(predict, tmp_path).splitlines()
+    assert [line.split()[:2] for line in lines] == [["new/1.jpg", "cat"], ["new/2.jpg", "dog"]]
+    program = f"{sys.executable} {ROOT / 'launch.py'}"
+    commands = to_files.replace("python launch.py", program)
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True, timeout=120)
+    assert (tmp_path / "answers.csv").read_text().splitlines()[1].startswith("new/1.jpg,cat,")
+    answers = map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())
+    assert {each["file"]: each["top"][0]["class"] for each in answers} == {
+        "new/1.jpg": "cat",
+        "new/2.jpg": "dog",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["cat", "dog"]
+    records = [json.loads(line) for line in shell(score, tmp_path).splitlines()[-2:]]
+    assert [record["eval_size"] for record in records] == [64, 80]
+    assert (tmp_path / "scores" / "confusion_80.csv").is_file()
+    assert json.loads(shell(score_all, tmp_path).splitlines()[-1])["examples"] == 60
 
 
 def test_a_restored_run_prepares_pictures_as_it_scored_them(tmp_path):

@@ -24,10 +24,12 @@ class Arguments(types.SimpleNamespace):
     Attributes:
       config: the validated recipe of --config, None where none was given.
       recipe_file: the file that it came from.
+      words: what stands on the command line beside the flags.
     """
 
     config: ConfigDict | None
     recipe_file: Path | None
+    words: list[str]
 
     def recipe(self) -> ConfigDict:
         """Returns the recipe; raises `UserError` where none was given."""
@@ -63,6 +65,7 @@ class Verb:
       run: does it, given the `Arguments`.
       define_flags: defines its own flags, beside those that all verbs share.
       takes_recipe: whether --config and its overrides are flags of it.
+      takes_words: whether it takes words that are no flags, such as files.
       several_processes: whether it runs in several processes at once.
     """
 
@@ -70,6 +73,7 @@ class Verb:
     run: Callable[[Arguments], None]
     define_flags: Callable[[flags.FlagValues], None]
     takes_recipe: bool = False
+    takes_words: bool = False
     several_processes: bool = True
 
 
@@ -90,3 +94,29 @@ def flags_of(verb: Verb) -> flags.FlagValues:
     values = flags.FlagValues()
     verb.define_flags(values)
     return values
+
+
+def define_network_flags(values: flags.FlagValues) -> None:
+    """Defines the flags that say which trained network a verb takes; see `classifier.Named`."""
+    flags.DEFINE_string("workdir", None, "the run", flag_values=values)
+    flags.DEFINE_string("which", "best", "the checkpoint: best, last or a step", flag_values=values)
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "in place of --workdir: a network of the hub, a directory or a file of weights",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "model", None, "of a file of weights: its network's name", flag_values=values
+    )
+    flags.DEFINE_string(
+        "classes", None, "with --weights: a file of class names, one a line", flag_values=values
+    )
+    flags.DEFINE_float(
+        "eval_crop",
+        None,
+        "share of the resized short side that is shown; default: the network's",
+        lower_bound=0.01,
+        upper_bound=1.0,
+        flag_values=values,
+    )

@@ -1,38 +1,50 @@
-"""`--mode=evaluate`: score a run's checkpoint on its evaluation split again."""
+"""`--mode=evaluate`: score a run's checkpoint, or weights from elsewhere, on labelled images."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from resnet_jax import data, run
-from resnet_jax.commands import Arguments, Verb
-from resnet_jax.distributed.mesh import is_lead
-from resnet_jax.distributed.requests import Requests
+from resnet_jax import classifier, data, run
+from resnet_jax import config as config_lib
+from resnet_jax.commands import Arguments, Verb, define_network_flags
+from resnet_jax.description import Description
+from resnet_jax.distributed.mesh import put_replicated
 from resnet_jax.distributed.runtime import prepare_runtime
-from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
-from resnet_jax.experiment import Experiment
-from resnet_jax.resolution import check_processes
+from resnet_jax.models import ResNet
 from resnet_jax.run_files import EVALUATION
-from resnet_jax.training import memory
-from resnet_jax.training.evaluation import evaluate as score
-from resnet_jax.training.reporting.display import Display
-from resnet_jax.training.reporting.logbook import to_json
+from resnet_jax.scoring import AS_THE_RECIPE, How, Subject, score_all
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("workdir", None, "the run", flag_values=values)
-    flags.DEFINE_string("which", "best", "the checkpoint: best, last or a step", flag_values=values)
+    define_network_flags(values)
     flags.DEFINE_integer(
-        "batch_size", None, "images a step; default: the run's", lower_bound=1, flag_values=values
+        "batch_size",
+        None,
+        "images a step; default: the run's, for weights 64",
+        lower_bound=1,
+        flag_values=values,
     )
-    flags.DEFINE_string("split", None, "the split to score; default: the run's", flag_values=values)
-    flags.DEFINE_string(
-        "data_dir", None, "where the data is, if not where it was", flag_values=values
+    for name, meaning in (
+        ("split", "the split to score; default: the run's"),
+        ("data_dir", "where the data is, if not where it was"),
+        ("data_name", "another data set of the same classes; default for weights: folder"),
+        ("class_map", "a file that says which of the network's classes the data's are"),
+        ("output_dir", "where each class's accuracy and the confusion matrix go"),
+    ):
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_list(
+        "eval_size",
+        None,
+        "sides in pixels to score at, such as 224,288; default: the network's",
+        flag_values=values,
     )
-    flags.DEFINE_string(
-        "data_name", None, "another data set of the same classes", flag_values=values
+    flags.DEFINE_bool(
+        "mirror", False, "average over each image and its mirror image", flag_values=values
     )
     flags.DEFINE_bool(
         "accept_data_change",
@@ -75,15 +87,19 @@ def evaluate(
     which: str = "best",
     batch_size: int | None = None,
     images: Images = Images(),
+    how: How = AS_THE_RECIPE,
+    output_dir: str | None = None,
     accept_data_change: bool = False,
 ) -> None:
-    """Scores a checkpoint and prints one JSON object: the images, their number, loss, top1, top5.
+    """Scores a checkpoint; prints a table and, for each size, one JSON object.
 
     Args:
       workdir: of the run.
       which: "best", "last" or a step; of several processes, process 0 picks.
       batch_size: images a step, over all devices; any number. None: the recipe's.
       images: to score.
+      how: to score them.
+      output_dir: where each class's accuracy and the confusion matrix go; None: nowhere.
       accept_data_change: whether to score a split whose images have changed since the run began.
 
     Raises:
@@ -95,67 +111,107 @@ def evaluate(
         config.eval_batch_size = batch_size
     images.set_in(config)
     prepare_runtime(config.precision, config.deterministic)
-    display = Display(silent=not is_lead())
-    checkpoints = run.open_checkpoints(workdir, config)
-    step = run.agree_on_step(checkpoints, which)
-    experiment = Experiment(config, display.warn)
-    loader = experiment.eval_loader
-    check_processes(config, loader)
-    _check_images(workdir, loader.source, images, accept_data_change, display)
-    _, variables, _ = run.restore(workdir, step, mesh=experiment.mesh)
-    with Signals(silent=not is_lead()) as signals:
-        batches = experiment.batches(loader, 0, len(loader))
-        display.start(f"evaluating step {step}", len(loader.source), unit="image")
-        # A signal ends the process at once: there is nothing to save, so none to stop comes back.
-        requests = Requests(signals, experiment.mesh)
-        with memory.explaining(
-            lambda: memory.evaluation_out_of_memory("--batch_size", loader.batch_size)
-        ):
-            scored, _ = score(experiment.eval_step, variables, batches, requests, display.tick)
-        display.stop()
-    assert scored is not None
-    record = {
-        "data": loader.source.name,
-        "data_dir": config.data.dir,
-        "split": loader.source.split,
-        "examples": scored.examples,
-        **scored.means(),
-        "step": step,
-    }
-    display.say(to_json(record))
+    step = run.agree_on_step(run.open_checkpoints(workdir, config), which)
 
+    def changes(source: data.Source) -> list[str]:
+        found = run.data_changes(workdir, EVALUATION, source)
+        if found and images == Images() and not accept_data_change:
+            raise UserError(
+                f"--workdir={workdir}: the images of {source.name} {source.split} have changed "
+                f"since the run began: {'; '.join(found)}: give --data_dir of what they were, name "
+                "the split that is meant by --split, or score them by --accept_data_change"
+            )
+        return found
 
-def _check_images(
-    workdir: str, source: data.Source, images: Images, accept_change: bool, display: Display
-) -> None:
-    """Checks that the images have the run's classes, and says where they are not the run's own."""
-    classes = run.read_classes(workdir)
-    if tuple(source.classes) != classes:
-        raise UserError(
-            f"--workdir={workdir} was trained on {len(classes)} classes that are not the "
-            f"{len(source.classes)} of {source.name}: give --data_dir of the same data set"
-        )
-    changes = run.data_changes(workdir, EVALUATION, source)
-    if changes and images == Images() and not accept_change:
-        raise UserError(
-            f"--workdir={workdir}: the images of {source.name} {source.split} have changed since "
-            f"the run began: {'; '.join(changes)}: give --data_dir of what they were, name the "
-            "split that is meant by --split, or score them by --accept_data_change"
-        )
-    display.say(
-        f"scoring {len(source):,} images: {source.name} {source.split}"
-        + (f"; not those that the run scored: {'; '.join(changes)}" if changes else "")
+    score_all(
+        Subject(
+            f"--workdir={workdir}",
+            config,
+            run.read_classes(workdir),
+            {"step": step},
+            changes,
+            lambda mesh: run.restore(workdir, step, mesh=mesh)[:2],
+        ),
+        how,
+        output_dir,
     )
+
+
+def evaluate_weights(
+    network: tuple[ResNet, dict[str, Any], Description],
+    *,
+    batch_size: int | None = None,
+    images: Images = Images(),
+    how: How = AS_THE_RECIPE,
+    output_dir: str | None = None,
+) -> None:
+    """Scores a network that others trained, as `evaluate` does a checkpoint.
+
+    Args:
+      network: the module, its variables, and what they are.
+      images: to score; without a name those of a folder.
+      batch_size, how, output_dir: as for `evaluate`.
+
+    Raises:
+      UserError: there is no such data, or it has other classes.
+    """
+    model, variables, description = network
+    config = config_lib.defaults()
+    config.data.update(**description.data_fields())
+    config.eval_batch_size = batch_size or classifier.BATCH_SIZE
+    if images.name is None:
+        images = dataclasses.replace(images, name="folder")
+        if images.directory is None:
+            raise UserError(
+                "--data_dir is missing: with --weights, name the folder of the images to score, or"
+                " another data set by --data_name"
+            )
+    images.set_in(config)
+
+    def read(mesh: jax.sharding.Mesh) -> tuple[ResNet, dict[str, Any]]:
+        return model, put_replicated(mesh, jax.device_get(variables))
+
+    name, classes = f"--weights={description.source}", tuple(description.classes)
+    origin = {"weights": description.source}
+    score_all(Subject(name, config, classes, origin, lambda source: [], read), how, output_dir)
 
 
 def main(arguments: Arguments) -> None:
-    evaluate(
-        arguments.required("workdir", "the directory of a run"),
-        which=arguments.which,
-        batch_size=arguments.batch_size,
-        images=Images(arguments.split, arguments.data_dir, arguments.data_name),
-        accept_data_change=arguments.accept_data_change,
+    images = Images(arguments.split, arguments.data_dir, arguments.data_name)
+    how = How(
+        _sizes(arguments.eval_size or ()),
+        arguments.eval_crop,
+        arguments.mirror,
+        arguments.class_map,
     )
+    common = {
+        "batch_size": arguments.batch_size,
+        "images": images,
+        "how": how,
+        "output_dir": arguments.output_dir,
+    }
+    named = classifier.Named.of(arguments)
+    if arguments.weights is None:
+        evaluate(
+            arguments.workdir,
+            which=arguments.which,
+            accept_data_change=arguments.accept_data_change,
+            **common,
+        )
+    else:
+        if arguments.accept_data_change:
+            raise UserError("--accept_data_change has no effect with --weights; leave it out")
+        prepare_runtime("float32")
+        evaluate_weights(named.load(), **common)
 
 
-VERB = Verb("scores a run again, on any checkpoint, batch size and devices", main, define_flags)
+def _sizes(texts: Sequence[str]) -> tuple[int, ...]:
+    for text in texts:
+        if not text.isdecimal() or not 1 <= int(text) <= 8192:
+            raise UserError(f"--eval_size={','.join(texts)}: must be whole numbers of pixels")
+    return tuple(map(int, texts))
+
+
+VERB = Verb(
+    "scores a run or weights on labelled images, on any batch size and devices", main, define_flags
+)

@@ -90,6 +90,9 @@ def open_source(
       UserError: the data is missing or broken, or the split does not exist.
     """
     source = table.open_split(config, train, say or (lambda line: None))
+    if not train and config.mean is not None:
+        # A network of grey images scores files of any kind.
+        source.channels = len(config.mean)
     size = config.image_size if train else config.eval_size or config.image_size
     crops = train and resolve_augmentation(config, source).random_resized_crop
     if (

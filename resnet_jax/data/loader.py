@@ -207,7 +207,8 @@ class Loader:
                     f" {own[0]} by {own[1]}; set it"
                 )
             return own
-        return (size or _ENCODED_SIZE, size or _ENCODED_SIZE, own[2] if own else 3)
+        side = size or _ENCODED_SIZE
+        return (side, side, own[2] if own else self.source.channels)
 
     def _order(self, step: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns this process's positions in the order of an epoch, and which copies they are."""
@@ -271,6 +272,8 @@ class Loader:
                 self.skipped[place] = error.fault
                 self._say(f"skipped {error.fault}")
             count, whole = len(self.skipped), len(self.source)
+        if self._config.max_skipped == 1:  # whoever asked is told of each
+            return
         if count == whole or count > max(1, self._config.max_skipped * whole):
             raise self._too_many(error.fault)
 

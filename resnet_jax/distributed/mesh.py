@@ -1,6 +1,7 @@
 """The mesh of devices, and how arrays lie on it."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -71,3 +72,23 @@ def put_replicated(mesh: Mesh, tree: Any) -> Any:
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
     return jax.tree.map(put, tree)
+
+
+def jit_step(mesh: Mesh, function: Callable, **options: Any) -> Callable:
+    """Compiles a step: its first argument is the same on every device, the batch split.
+
+    Args:
+      mesh: of the devices.
+      function: (state or variables, batch) -> results, which become the same on every device.
+      **options: further ones of `jax.jit`.
+    """
+
+    def on_mesh(*arguments: Any) -> Any:
+        # So that operations can ask which mesh they are on.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    # The name of the compiled program, which traces show.
+    named = functools.wraps(getattr(function, "func", function))(on_mesh)
+    whole, rows = replicated(mesh), split_by_batch(mesh)
+    return jax.jit(named, in_shardings=(whole, rows), out_shardings=whole, **options)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 
 from resnet_jax.distributed.requests import Requests
+from resnet_jax.training.answers import Answers
 from resnet_jax.training.metrics import MetricSums
 
 
@@ -28,15 +29,17 @@ def evaluate(
     batches: Batches,
     requests: Requests,
     tick: Callable[[int], None] = lambda examples: None,
+    answers: Answers | None = None,
 ) -> tuple[MetricSums | None, int]:
     """Scores all of a loader's examples.
 
     Args:
-      eval_step: (variables, batch) -> `step.Metrics`.
+      eval_step: (variables, batch) -> `step.Metrics`, or `step.Scores` for `answers`.
       variables: the network's parameters and statistics.
       batches: the split's, with padding masked.
       requests: a request to stop ends the evaluation.
       tick: called with the number of examples of each batch that is done.
+      answers: gets the answer to each example.
 
     Returns:
       The sums over the split and 0; or, when it was stopped, None and the exit status asked for.
@@ -46,6 +49,8 @@ def evaluate(
     def settle(metrics, asked) -> int:
         sums = jax.device_get(metrics.sums)
         scored.add(sums)
+        if answers is not None:
+            answers.add(jax.device_get(metrics))
         tick(int(sums["examples"]))
         return requests.answer(asked).stop
 

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -41,6 +42,22 @@ class Metrics:
     sums: dict[str, jax.Array]
     rate: jax.Array
     is_finite: jax.Array
+
+
+@struct.dataclass
+class Scores(Metrics):
+    """What `score_step` tells the host.
+
+    Attributes:
+      label, mask: those of the batch.
+      prediction: int32 [N], the class of the highest logit; -1 where a logit is no number.
+      confidence: [N], its probability by softmax; 0 where a logit is no number.
+    """
+
+    label: jax.Array
+    mask: jax.Array
+    prediction: jax.Array
+    confidence: jax.Array
 
 
 def train_step(
@@ -241,7 +258,49 @@ def eval_step(
     Returns:
       `Metrics`: the sums over the rows that the mask does not leave out.
     """
+    return _metrics(forward(variables, batch, model=model, normalise=normalise), batch, loss)
+
+
+def score_step(
+    variables: Mapping[str, Any],
+    batch: Batch,
+    *,
+    model: nn.Module,
+    normalise: Callable[[jax.Array], jax.Array],
+    loss: Loss,
+    mirror: bool = False,
+    members: np.ndarray | None = None,
+) -> Scores:
+    """Scores one batch as `eval_step` does, and tells the answers too.
+
+    Args:
+      variables, batch, model, normalise, loss: as for `eval_step`.
+      mirror: whether the logits are the mean of those of an image and of its mirror image.
+      members: int [L, M], of each class of the labels the network's classes that it consists of,
+        -1 for none: its probability is the sum of theirs, and all other classes are left out. None:
+        the labels are of the network's own classes.
+    """
     logits = forward(variables, batch, model=model, normalise=normalise)
+    if mirror:
+        mirrored = {"image": batch["image"][:, :, ::-1]}
+        logits = (logits + forward(variables, mirrored, model=model, normalise=normalise)) / 2
+    if members is not None:
+        logits = jax.nn.logsumexp(jnp.where(members < 0, -jnp.inf, logits[:, members]), axis=-1)
+    metrics = _metrics(logits, batch, loss)
+    is_none = jnp.isnan(logits).any(-1)
+    best = jax.nn.softmax(logits).max(-1)
+    return Scores(
+        metrics.sums,
+        metrics.rate,
+        metrics.is_finite,
+        label=batch["label"],
+        mask=batch["mask"],
+        prediction=jnp.where(is_none, -1, jnp.argmax(logits, axis=-1)),
+        confidence=jnp.where(is_none, 0, best),
+    )
+
+
+def _metrics(logits: jax.Array, batch: Batch, loss: Loss) -> Metrics:
     targets = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
     sums = example_sums(logits, targets, loss(logits, targets), batch["mask"])
     return Metrics(sums, jnp.zeros(()), jnp.isfinite(sums["loss"]))

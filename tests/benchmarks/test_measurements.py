@@ -77,6 +77,14 @@ def test_only_a_first_start_compiles(monkeypatch):
     assert imported["start"] == "`import json`"
 
 
+def test_predicting_files_is_timed_beside_bare_inference(tmp_path):
+    fields = {"model.width": 4, "model.stage_sizes": (1,)}
+    row = startup.predict_row(tmp_path, "a net", fields, files=70, rounds=1)
+    assert row["files"] == "70 PNG of 28x28, a net"
+    assert row["bare (s)"].median > 0
+    assert row["predicted / bare"].median > 0
+
+
 def test_the_loop_is_timed_beside_bare_steps():
     fields = {"model.width": 4, "model.stage_sizes": (1,)}
     (played,) = startup.play(fields, rounds=1, epochs=2)

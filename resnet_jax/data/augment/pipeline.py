@@ -106,7 +106,7 @@ def example_keys(seed: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Arr
 
 def _moments(config: Any, source: Source) -> tuple[np.ndarray, np.ndarray]:
     mean, std = normalisation(config, source)
-    channels = source.image_shape[2] if source.image_shape else 3
+    channels = source.image_shape[2] if source.image_shape else source.channels
     if len(mean) != channels:
         raise UserError(
             f"config.data.mean = {tuple(mean)!r}: must have {channels} numbers, one a channel"

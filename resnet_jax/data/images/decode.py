@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnet_jax.data.images import jpeg, resize
 from resnet_jax.errors import UserError
@@ -220,7 +220,8 @@ def _open(encoded: bytes, mode: str, where: str, most_pixels: int) -> Image.Imag
     # Pillow's decoders raise many kinds for broken bytes: OSError, SyntaxError, ValueError,
     # struct.error, ...
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "of no known format" if unknown else " ".join(str(error).split())[:200]
         raise CorruptImageError(f"{where}: no readable image ({reason})") from error
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,15 @@ def preprocess(images: Any, description: Any) -> np.ndarray:
     )
     pixels = [
         decode.part(
-            image,
+            read(image, channels, name_of(image, number)),
             size,
             choose,
-            where,
+            name_of(image, number),
             finest=decode.FINEST_IN_SCORING,
             channels=channels,
             interpolation=description.interpolation,
         )
-        for image, where in _each(images, channels)
+        for number, image in enumerate(listed(images))
     ]
     if not pixels:
         return np.zeros((0, size, size, channels), np.float32)
@@ -52,27 +52,46 @@ def preprocess(images: Any, description: Any) -> np.ndarray:
     return (np.stack(pixels).astype(np.float32) / 255 - mean) / std
 
 
-def _each(images: Any, channels: int) -> Iterator[tuple[bytes | np.ndarray, str]]:
-    """Yields the bytes of a file or the pixels [H, W, C] of an image, and its name."""
-    alone = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
-    for number, image in enumerate([images] if alone else _iterable(images)):
-        if isinstance(image, str | os.PathLike):
-            try:
-                yield Path(image).read_bytes(), str(image)
-            except OSError as error:
-                raise UserError(f"{image}: cannot be read ({error.strerror})") from error
-        elif isinstance(image, Image.Image):
-            yield decode.pixels_of(image, channels, f"image {number}"), f"image {number}"
-        else:
-            yield _checked(np.asarray(image), channels, f"image {number}"), f"image {number}"
+def listed(images: Any) -> Sequence[Any]:
+    """Returns images as a sequence: one alone counts as one, an array [N, H, W, C] as N.
 
-
-def _iterable(images: Any) -> Iterable[Any]:
+    Raises:
+      UserError: they are nothing of the kind.
+    """
+    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4:
+        return [images]
     if not isinstance(images, Iterable):
         raise UserError(
             f"images of type {type(images).__name__}: must be paths, PIL images or uint8 arrays"
         )
-    return images
+    return images if isinstance(images, np.ndarray) else list(images)
+
+
+def name_of(image: Any, number: int) -> str:
+    """Returns what to call an image in messages: its path, else its number."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+
+
+def read(image: Any, channels: int, where: str) -> bytes | np.ndarray:
+    """Returns the bytes of a file, or the pixels uint8 [H, W, C] of an image in memory.
+
+    Args:
+      image: a path, a PIL image or an array, as for `preprocess`.
+      channels: of the pixels, 1 or 3.
+      where: what to call it in the message.
+
+    Raises:
+      CorruptImageError: a file or a PIL image that cannot be read.
+      UserError: an array that is no image.
+    """
+    if isinstance(image, str | os.PathLike):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise decode.CorruptImageError(f"{where}: cannot be read ({error.strerror})") from error
+    if isinstance(image, Image.Image):
+        return decode.pixels_of(image, channels, where)
+    return _checked(np.asarray(image), channels, where)
 
 
 def _checked(pixels: np.ndarray, channels: int, where: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from resnet_jax.data.sources import classes, fingerprint, holdout, imagenet, tre
 from resnet_jax.data.sources.source import DataSet, Example, Source
 from resnet_jax.errors import UserError
 
+_WHOLE = "all"
 _SPLITS = ("train", "val", "validation", "valid", "test")
 
 
@@ -62,8 +63,9 @@ def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
     DIR/CLASS/FILE.
 
     Of a single folder of classes, `config.data.eval_fraction` of each class's files is the split
-    "val", chosen as `config.data.holdout` says, and the rest is "train". Class names are sorted, or
-    the lines of DIR/classes.txt. A class may have no image in a split other than "train".
+    "val", chosen as `config.data.holdout` says, and the rest is "train"; "all" is all of them, and
+    without a fraction the only split. Class names are sorted, or the lines of DIR/classes.txt. A
+    class may have no image in a split other than "train".
 
     Raises:
       UserError: the tree is none; in opening a split, a training class is empty, a folder is no
@@ -86,30 +88,36 @@ def open_data(config: Any, say: Callable[[str], None]) -> DataSet:
             f"add one, or hold out a share of each class with data.dir={str(root / 'train')!r} and"
             " data.eval_fraction=0.1",
         )
-    if fraction is None:
-        if present:
-            raise UserError(
-                f"{root / present[0]}: has no class folders; the tree is"
-                f" {root / present[0]}/CLASS/IMAGE.jpg"
-            )
+    if fraction is None and present:
         raise UserError(
-            f"config.data.dir = {str(root)!r}: has no train and val folders; make them, or hold out"
-            f" a share of its {len(_classes(root, root))} classes with data.eval_fraction=0.1"
+            f"{root / present[0]}: has no class folders; the tree is"
+            f" {root / present[0]}/CLASS/IMAGE.jpg"
         )
-    return DataSet(
-        str(root),
-        {
-            name: functools.partial(_open_share, root, name, config, say)
-            for name in ("train", "val")
-        },
-    )
+    names = _classes(root, root)
+    whole = {_WHOLE: functools.partial(_open, root, names, [], say, _WHOLE)}
+    if fraction is None:
+        return DataSet(
+            str(root),
+            whole,
+            "make train and val folders, or hold out a share of its"
+            f" {len(names)} classes with data.eval_fraction=0.1",
+        )
+    shares = {
+        name: functools.partial(_open_share, root, name, config, say) for name in ("train", "val")
+    }
+    return DataSet(str(root), shares | whole)
 
 
 def _open(
-    split: pathlib.Path, names: list[str], notes: list[str], say: Callable[[str], None]
+    split: pathlib.Path,
+    names: list[str],
+    notes: list[str],
+    say: Callable[[str], None],
+    name: str | None = None,
 ) -> FolderSource:
-    files, found = _scan(split, names, say, may_lack=split.name != "train")
-    return FolderSource(split.name, files, notes + found)
+    name = name or split.name
+    files, found = _scan(split, names, say, may_lack=name != "train")
+    return FolderSource(name, files, notes + found)
 
 
 def _open_share(

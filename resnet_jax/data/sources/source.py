@@ -46,6 +46,7 @@ class Source:
       split: the name of the split in force, with its bounds where it is a part.
       classes: the classes' names, in the order of the labels.
       image_shape: (H, W, C), or None where the images are encoded files of any size.
+      channels: that encoded files of any size are decoded to.
       labels: int32 [n], or None where only reading an example tells its label.
       holdout: the rule by which its files were divided, see `sources.holdout`; None: they were not.
       notes: lines for a person about what was found: what is no image, what was moved.
@@ -58,6 +59,7 @@ class Source:
     split: str
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int] | None = None
+    channels: int = 3
     labels: np.ndarray | None = None
     holdout: str | None = None
     notes: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ _VALIDATION = ("val", "validation", "valid")
 SOURCES = {
     "cifar": Kind(cifar.open_data, "the CIFAR files"),
     "digits": Kind(digits.open_data),
-    "folder": Kind(folder.open_data, "the image tree", (*_VALIDATION, "test"), _VALIDATION),
+    "folder": Kind(folder.open_data, "the image tree", (*_VALIDATION, "test", "all"), _VALIDATION),
     "idx": Kind(idx.open_data, "the IDX files"),
     "imagenet_tars": Kind(tars.open_data, "ImageNet's two tars", ("val",)),
     "shards": Kind(shards.open_data, "the shards that prepare wrote", (*_VALIDATION, "test")),
