@@ -146,7 +146,8 @@ class Classifier:
         Raises:
           UserError: an image cannot be read.
         """
-        rows = list(self._rows(self._features_step, images, "stop", None))
+        every = self._rows(self._features_step, images, "stop", None)
+        rows = [row for row in every if row is not None]
         width = list(self.model.feature_info().values())[-1].channels
         return np.stack(rows) if rows else np.zeros((0, width), np.float32)
 
@@ -177,7 +178,8 @@ class Classifier:
                     if before is not None:
                         yield read(before)
                     before = started
-                yield read(before)
+                if before is not None:
+                    yield read(before)
 
         try:
             yield from itertools.islice(itertools.chain.from_iterable(batches()), len(images))

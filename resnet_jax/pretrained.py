@@ -94,16 +94,16 @@ def load_pretrained(
     state: dict[str, np.ndarray] = {}
     for file in files:
         state |= read_weights(file)
-    model = create_model(config.network, **config.fields)
+    network = create_model(config.network, **config.fields)
     description = Description(
-        classes=config.classes or _class_names(model.num_classes),
+        classes=config.classes or _class_names(network.num_classes),
         licence=config.licence or _card_licence(directory) or "unknown",
         source=str(name),
         commit=commit,
         digest=_digest(files),
         **config.preprocessing,
     )
-    return model, load_torch(model, state), description
+    return network, load_torch(network, state), description
 
 
 def _load_file(path: Path, model: str | None) -> tuple[ResNet, dict[str, Any], Description]:

@@ -52,7 +52,7 @@ def preprocess(images: Any, description: Any) -> np.ndarray:
     return (np.stack(pixels).astype(np.float32) / 255 - mean) / std
 
 
-def listed(images: Any) -> Sequence[Any]:
+def listed(images: Any) -> Sequence[Any] | np.ndarray:
     """Returns images as a sequence: one alone counts as one, an array [N, H, W, C] as N.
 
     Raises:

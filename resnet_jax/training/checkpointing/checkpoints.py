@@ -140,10 +140,10 @@ class Checkpoints:
             # Orbax refuses a step that is there. It is set aside only: it may be the last one.
             if str(notes.step) in self._names():
                 self._path(notes.step).rename(self.directory / f"{notes.step}{_REPLACED}")
-            if self._writer is None:
-                self._writer = checkpoint_io.open_writer(self._before_commit)
+            writer = self._writer or checkpoint_io.open_writer(self._before_commit)
+            self._writer = writer
             beside = {"scores": dict(notes.scores), "meters": dict(notes.meters)}
-            self._writer.save(
+            writer.save(
                 self._path(notes.step),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(checkpoint_io.host_copy(state)),
