@@ -66,6 +66,7 @@ class Loader:
         say: Callable[[str], None] | None = None,
     ):
         self.source, self.train, self.seed = source, train, seed
+        # Evaluation may round up, since padding is masked; in training it would be another batch.
         self.batch_size = batch_size if train else -(-batch_size // pad_to) * pad_to
         self._config = config
         self._check(batch_size, process_count)
@@ -74,7 +75,9 @@ class Loader:
         self.image_shape = self._shape()
         decode.allow_pixels(config.max_pixels)
         self._transform = Transform(config, source, self.image_shape, seed, train)
+        # Those that wait in the prefetcher, and a few that are being made or used.
         self._buffers = Buffers((share, *self.image_shape), keep=config.prefetch + 3)
+        # Started by the first batch that needs it: sets in memory never do.
         self._pool: ThreadPoolExecutor | None = None
         self._threads = config.num_threads or decode.cores()
         self.skipped: dict[int, str] = {}
@@ -99,6 +102,7 @@ class Loader:
             raise UserError(
                 f"config.data: {source.name} {source.split} has no examples; choose another split"
             )
+        # What follows spoils training alone: evaluation scores what is there.
         if not self.train:
             return
         if source.lacking_classes():
@@ -151,6 +155,7 @@ class Loader:
         if not 0 <= step < len(self):
             raise IndexError(number)
         positions, copies = self._order(step)
+        # Beyond the end are rows that only fill up the last batch.
         mask = positions < len(self.source)
         places = self._places(np.where(mask, positions, 0), epoch)
         if self.source.in_memory and self._transform.changes_nothing:
@@ -190,6 +195,7 @@ class Loader:
     def _places(self, positions: np.ndarray, epoch: int) -> np.ndarray:
         if not self.train:
             return positions
+        # A permutation that is computed place by place: no epoch's order is ever held in memory.
         return shuffle.permuted(positions, len(self.source), self.seed, epoch)
 
     def _shape(self) -> tuple[int, int, int]:
@@ -254,6 +260,7 @@ class Loader:
         for after in range(1, len(self.source)):
             position = (batch.positions[row] + after) % len(self.source)
             place = int(self._places(np.array([position]), batch.epoch)[0])
+            # Known by now, so that a damaged file is not decoded again for every row.
             if place in self.skipped:
                 continue
             try:
@@ -267,6 +274,7 @@ class Loader:
         """Notes an unreadable image; raises `error`, or a `UserError` where there are too many."""
         if self._config.on_error == "stop":
             raise error
+        # Decoding threads come here side by side; each file is told once.
         with self._saying:
             if place not in self.skipped:
                 self.skipped[place] = error.fault

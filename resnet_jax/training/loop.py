@@ -120,6 +120,7 @@ class Loop:
                 self._reporter.training(batches, progress.step),
             ):
                 state = self._steps(state, progress, batches)
+        # Saves run behind the training: the run is not over before the last one is on disk.
         if not self._reporter.saving(self._checkpoints.wait):
             raise UserError(
                 f"the last checkpoint could not be written to {self._checkpoints.directory}: "
@@ -134,6 +135,7 @@ class Loop:
             self._reporter.before_step(number)
             state, metrics = self._training.step_at(number)(state, batch)
             started = Started(number + 1, metrics, self._requests.ask(self._is_slow_here))
+            # From here on a signal saves; before the first step it simply ends the process.
             self._requests.signals.nothing_to_lose = False
             # The metrics of a step are read when the next one has been started, so that the devices
             # never wait for the host; what is asked with them is therefore done a step later.
@@ -165,8 +167,10 @@ class Loop:
             return jax.device_get(started.metrics), self._requests.answer(started.asked)
 
         metrics, answer = self._requests.signals.patiently(read) if self._waits else read()
+        # Every process has the same metrics, so all of them stop here.
         if not metrics.is_finite:
             self._stop_at_not_finite(started.step)
+        # Not at the end of the epoch itself: what is due there still reads its sums.
         if self._plan.ends_epoch(started.step - 1):
             progress.epoch = MetricSums()
         progress.step, progress.scores = started.step, {}
@@ -180,6 +184,8 @@ class Loop:
     def _visit(self, state: TrainState, progress: Progress, answer: Answer) -> None:
         """Does what is due after a step: log, evaluate, save, stop."""
         step, stop, is_best = progress.step, answer.stop, False
+        # The order matters: the line on training, then the evaluation, then a checkpoint that holds
+        # both scores and sums, so that a resumed log goes on as if nothing had happened.
         if self._plan.logs_at(step) and progress.window.examples:
             self._reporter.log(progress)
             progress.window = MetricSums()
@@ -199,6 +205,7 @@ class Loop:
                 f"top1 {progress.scores['top1']:.4f} reaches stop_at_top1 ="
                 f" {self._plan.stop_at_top1:g}: the run ends at step {step}"
             )
+        # Last, when all that an undisturbed run would have done here is done or noted as not done.
         if stop:
             if not self._reporter.saving(self._checkpoints.wait):
                 raise UserError(
@@ -235,6 +242,7 @@ class Loop:
         return evaluate(self._evaluating.step, variables, self._evaluating.open(), self._requests)
 
     def _stop_at_not_finite(self, step: int) -> None:
+        # The message names a checkpoint, which may be on its way to disk.
         self._checkpoints.wait()
         kept = self._checkpoints.steps()
         where = f"go on from checkpoint {kept[-1]}" if kept else "begin again"

@@ -97,6 +97,8 @@ def train_step(
     gradients, batch_stats, sums = gradients_of(
         state, examples, model, loss, accumulate_steps, frozen, distillation
     )
+    # In float16 the loss was scaled up, so that small gradients did not vanish; the optimizer must
+    # not see that.
     if state.loss_scale is not None:
         scale = state.loss_scale.scale
         gradients = jax.tree.map(lambda g: g / scale, gradients)
@@ -104,6 +106,7 @@ def train_step(
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    # Bit by bit as they were, whatever an update of zero would have made of them.
     if frozen is not None:
         params = jax.tree.map(
             lambda holds, old, new: old if holds else new, frozen, state.params, params
@@ -149,7 +152,9 @@ def gradients_of(
     part_gradients = functools.partial(
         _part_gradients, state, model=model, loss=loss, frozen=frozen, distillation=distillation
     )
+    # From seed and step alone, so that a resumed run draws what an undisturbed one does.
     rng = jax.random.fold_in(seed_key(state.seed), state.step)
+    # Of the whole batch, also for a part of it: then the parts' gradients add up to the batch's.
     count = jnp.maximum(jnp.sum(examples["mask"]), 1)
     if accumulate_steps == 1:
         return part_gradients(state.batch_stats, examples, rng, count)
@@ -167,6 +172,7 @@ def gradients_of(
     start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
     parts = (jax.tree.map(split, examples), jnp.arange(accumulate_steps))
     (gradients, batch_stats), sums = jax.lax.scan(add_part, start, parts)
+    # In their own type: counts stay whole numbers.
     sums = jax.tree.map(lambda rows: jnp.sum(rows, axis=0, dtype=rows.dtype), sums)
     return gradients, batch_stats, sums
 
@@ -176,6 +182,7 @@ def _part_gradients(state, batch_stats, part, rng, count, *, model, loss, frozen
     taught = None
     if distillation is not None:
         taught = distillation.teach(state.teacher, part["images"])
+    # A frozen array enters as a constant, so that nothing is differentiated on its account.
     if frozen is None:
         frozen = jax.tree.map(lambda _: False, state.params)
 
