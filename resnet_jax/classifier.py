@@ -274,6 +274,11 @@ class Named:
             **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls)}
         )
 
+    @property
+    def precision(self) -> str:
+        """The `config.precision` that it was trained in, float32 for weights."""
+        return "float32" if self.workdir is None else run.read_config(self.workdir).precision
+
     def load(self) -> tuple[ResNet, dict[str, Any], Description]:
         """Returns the Flax module, its variables and a description.
 
@@ -281,6 +286,7 @@ class Named:
           UserError: there is no such network.
         """
         if self.weights is None:
+            assert self.workdir is not None  # One of them is given.
             return run.restore(self.workdir, self.which)
         network, variables, description = pretrained.load_pretrained(
             self.weights, size="test", model=self.model

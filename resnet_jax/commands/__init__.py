@@ -112,6 +112,10 @@ def define_network_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "classes", None, "with --weights: a file of class names, one a line", flag_values=values
     )
+
+
+def define_crop_flag(values: flags.FlagValues) -> None:
+    """Defines the flag that says how much of an image a verb shows to a network."""
     flags.DEFINE_float(
         "eval_crop",
         None,

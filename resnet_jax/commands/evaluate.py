@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import classifier, data, run
 from resnet_jax import config as config_lib
-from resnet_jax.commands import Arguments, Verb, define_network_flags
+from resnet_jax.commands import Arguments, Verb, define_crop_flag, define_network_flags
 from resnet_jax.description import Description
 from resnet_jax.distributed.mesh import put_replicated
 from resnet_jax.distributed.runtime import prepare_runtime
@@ -22,6 +22,7 @@ from resnet_jax.scoring import AS_THE_RECIPE, How, Subject, score_all
 
 def define_flags(values: flags.FlagValues) -> None:
     define_network_flags(values)
+    define_crop_flag(values)
     flags.DEFINE_integer(
         "batch_size",
         None,

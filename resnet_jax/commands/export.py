@@ -4,8 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
-from resnet_jax import pretrained, run
-from resnet_jax.commands import Arguments, Verb
+from resnet_jax.classifier import Named
+from resnet_jax.commands import Arguments, Verb, define_network_flags
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.exporting.export import export
@@ -14,11 +14,7 @@ from resnet_jax.exporting.network import Network, Settings
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("workdir", None, "the run; or", flag_values=values)
-    flags.DEFINE_string(
-        "weights", None, "a pretrained network's name, or its directory", flag_values=values
-    )
-    flags.DEFINE_string("which", "best", "the checkpoint: best, last or a step", flag_values=values)
+    define_network_flags(values)
     flags.DEFINE_enum("format", None, list(FORMATS), "what to write", flag_values=values)
     flags.DEFINE_string(
         "output_dir",
@@ -40,25 +36,13 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(arguments: Arguments) -> None:
     form = arguments.required("format", f"one of {', '.join(FORMATS)}")
-    if (arguments.workdir is None) == (arguments.weights is None):
-        raise UserError(
-            "give either --workdir, the directory of a run, or --weights, the name of a pretrained"
-            " network or its directory"
-        )
+    named = Named.of(arguments)
     settings = Settings(form, arguments.fold, arguments.raw, arguments.opset)
     output_dir = arguments.output_dir or _usual_directory(arguments, form)
     if "://" in str(output_dir):
         raise UserError(f"--output_dir={output_dir}: must be a local directory; name one")
-    export(_load(arguments), settings, output_dir)
-
-
-def _load(arguments: Arguments) -> Network:
-    if arguments.weights is not None:
-        prepare_runtime("float32")
-        return Network.of(*pretrained.load_pretrained(arguments.weights, size="test"))
-    # What was trained in float64 is read as such.
-    prepare_runtime(run.read_config(arguments.workdir).precision)
-    return Network.of(*run.restore(arguments.workdir, arguments.which))
+    prepare_runtime(named.precision)
+    export(Network.of(*named.load()), settings, output_dir)
 
 
 def _usual_directory(arguments: Arguments, form: str) -> str:

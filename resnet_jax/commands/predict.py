@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 from tqdm import tqdm
 
-from resnet_jax import classifier, run
+from resnet_jax import classifier
 from resnet_jax.classifier import Classifier, Prediction
-from resnet_jax.commands import Arguments, Verb, define_network_flags
+from resnet_jax.commands import Arguments, Verb, define_crop_flag, define_network_flags
 from resnet_jax.data.sources import pictures
 from resnet_jax.data.sources.tree import printable
 from resnet_jax.distributed.runtime import prepare_runtime
@@ -27,6 +27,7 @@ _NAMES_AT_MOST, _WIDEST_CLASS = 5, 20
 
 def define_flags(values: flags.FlagValues) -> None:
     define_network_flags(values)
+    define_crop_flag(values)
     flags.DEFINE_integer(
         "top", 3, "how many classes of each picture", lower_bound=1, flag_values=values
     )
@@ -137,7 +138,7 @@ def main(arguments: Arguments) -> None:
     for note in notes:
         _say_aside(note)
     named = classifier.Named.of(arguments)
-    prepare_runtime(run.read_config(named.workdir).precision if named.workdir else "float32")
+    prepare_runtime(named.precision)
     model, variables, description = named.load()
     shown = {"eval_size": arguments.eval_size, "crop": arguments.eval_crop}
     given = {name: value for name, value in shown.items() if value is not None}
