@@ -81,10 +81,7 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         "image": list(experiment.train_loader.image_shape),
         "batch_size": batch,
         "compile_seconds": {"train": train_compile, "eval": eval_compile},
-        "step_ms": {
-            "median": round(training.median * 1e3, 3),
-            "spread": round(training.spread * 1e3, 3),
-        },
+        "step_ms": {name: round(1e3 * getattr(training, name), 3) for name in ("median", "spread")},
         "images_per_sec": {
             "training": round(batch / training.median, 1),
             "loop": round(batch / loop, 1),
@@ -94,8 +91,7 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
         "peak_memory_gib": _peak_memory(train_step),
         **_ceilings(batch / training.median / experiment.mesh.size, experiment),
     }
-    rows = _rows(record)
-    for name, value in rows.items():
+    for name, value in (rows := _rows(record)).items():
         display.row(name, value, max(map(len, rows)))
     display.say(json.dumps(record))
 

@@ -97,8 +97,7 @@ def train_step(
     gradients, batch_stats, sums = gradients_of(
         state, examples, model, loss, accumulate_steps, frozen, distillation
     )
-    # In float16 the loss was scaled up, so that small gradients did not vanish; the optimizer must
-    # not see that.
+    # The loss was scaled up, so that small gradients do not vanish in float16.
     if state.loss_scale is not None:
         scale = state.loss_scale.scale
         gradients = jax.tree.map(lambda g: g / scale, gradients)
@@ -108,9 +107,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     # Bit by bit as they were, whatever an update of zero would have made of them.
     if frozen is not None:
-        params = jax.tree.map(
-            lambda holds, old, new: old if holds else new, frozen, state.params, params
-        )
+        params = _held(frozen, state.params, params)
     new = state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats)
     if state.loss_scale is not None:
         new = skip_overflow(state, new, is_finite)
@@ -187,9 +184,7 @@ def _part_gradients(state, batch_stats, part, rng, count, *, model, loss, frozen
         frozen = jax.tree.map(lambda _: False, state.params)
 
     def objective(trained):
-        params = jax.tree.map(
-            lambda holds, old, new: old if holds else new, frozen, state.params, trained
-        )
+        params = _held(frozen, state.params, trained)
         logits, changes = model.apply(
             {"params": params, "batch_stats": batch_stats},
             part["images"],
@@ -207,6 +202,11 @@ def _part_gradients(state, batch_stats, part, rng, count, *, model, loss, frozen
 
     gradients, (new_batch_stats, sums) = jax.grad(objective, has_aux=True)(state.params)
     return gradients, new_batch_stats, sums
+
+
+def _held(frozen, old, new):
+    """Returns `new`, with the arrays of `old` that are frozen."""
+    return jax.tree.map(lambda holds, before, after: before if holds else after, frozen, old, new)
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -76,7 +76,7 @@ def write_onnx(
     output = "logits" if model.num_classes else "features"
     if model.num_classes and not raw:
         output = "probabilities"
-        x = writer.add("Softmax", x, axis=1)
+        writer.add("Softmax", x, axis=1)
     writer.nodes[-1].output[0] = output
     dtype = TensorProto.FLOAT if raw else TensorProto.UINT8
     width = model.num_classes or list(model.feature_info().values())[-1].channels
@@ -88,13 +88,9 @@ def write_onnx(
         list(writer.constants.values()),
     )
     opsets = [helper.make_opsetid("", opset)]
-    program = helper.make_model(
-        graph,
-        opset_imports=opsets,
-        # The oldest that has the opset, for runtimes older than this package.
-        ir_version=helper.find_min_ir_version_for(opsets),
-        producer_name="resnet_jax",
-    )
+    # The oldest that has the opset, for runtimes older than this package.
+    versions = {"opset_imports": opsets, "ir_version": helper.find_min_ir_version_for(opsets)}
+    program = helper.make_model(graph, **versions, producer_name="resnet_jax")
     onnx.checker.check_model(program, full_check=True)
     path.write_bytes(program.SerializeToString())
 
