@@ -81,6 +81,8 @@ def trace(config):
     if config.data.image_size is None:
         config.data.image_size = 32
     config.model.stage_sizes = (1,) * len(config_lib.build_model(config).stage_sizes)
+    # Recipes made for one device need not divide over those here.
+    config.batch_size = -(-config.batch_size // jax.device_count()) * jax.device_count()
     config_lib.validate(config)
     experiment = Experiment.for_training(config)
     # Options of the compiler are refused inside of a trace.

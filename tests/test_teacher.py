@@ -40,6 +40,7 @@ def test_the_teacher_sees_the_pixels_of_the_step_normalised_as_it_is_used_to(tea
         state.trained_variables, images, train=True, mutable=["batch_stats"]
     )
     model, variables, description = resnet_jax.restore(teacher)
+    variables = jax.device_get(variables)  # The images lie on all devices.
     pixels = images * 0.25 + 0.5
     taught = model.apply(
         variables,

@@ -5,7 +5,7 @@
 Other than resnet101.py: the network. DIR as in configs/resnet50_imagenet.py.
 
 Expected: 78.3 top-1 at 224, one central crop, no flips (torchvision's first weights). Not run here.
-Cost: 90 × 1.28 million images of 224 pixels.
+Cost: 90 × 1.28 million images of 224 pixels; modelled: 2.9 h on 8 A100, 1.8 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -9,7 +9,7 @@ resizing, and a fixed schedule in place of waiting for plateaus. DIR as in
 configs/resnet50_imagenet.py.
 
 Expected: 69.8 top-1 at 224, one central crop, no flips (torchvision's first weights). Not run here.
-Cost: 90 × 1.28 million images of 224 pixels.
+Cost: 90 × 1.28 million images of 224 pixels; modelled: 0.31 h on 8 A100, 0.19 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

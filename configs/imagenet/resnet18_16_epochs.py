@@ -5,7 +5,8 @@
 Other than resnet50_16_epochs.py: the network. DIR as in configs/resnet50_imagenet.py.
 
 Expected: somewhat under 66.9 top-1 at 256 (FFCV's README, anti-aliased and with flips at test time;
-here without either). Not run here. Cost: 12 × 1.28 million images of 160 and 4 × of 192 pixels.
+here without either). Not run here. Cost: 12 × 1.28 million images of 160 and 4 × of 192 pixels;
+modelled: 0.031 h on 8 A100, 0.019 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -7,7 +7,7 @@ do. configs/resnet50_imagenet.py is Goyal et al.'s recipe for it, which later st
 in configs/resnet50_imagenet.py.
 
 Expected: 76.1 top-1 at 224, one central crop, no flips (torchvision's first weights). Not run here.
-Cost: 90 × 1.28 million images of 224 pixels.
+Cost: 90 × 1.28 million images of 224 pixels; modelled: 1.4 h on 8 A100, 0.86 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -7,7 +7,7 @@ configs/resnet50_imagenet.py.
 
 Expected: somewhat under 78.4 top-1 at 256 (FFCV's README, anti-aliased and with flips at test time;
 here without either). Not run here. Cost: 70.5 × 1.28 million images of 160 and 17.5 × of 192
-pixels.
+pixels; modelled: 0.76 h on 8 A100, 0.46 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

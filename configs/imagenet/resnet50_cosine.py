@@ -6,7 +6,8 @@ Other than resnet50.py: cosine to nothing after 5 epochs of warm-up, Nesterov mo
 branches that start at zero, no decay on norms and biases. DIR as in configs/resnet50_imagenet.py.
 
 Expected: 76.3 to 76.7 top-1 at 224, one central crop, no flips (the Flax example's README, by
-hardware). Not run here. Cost: 100 × 1.28 million images of 224 pixels.
+hardware). Not run here. Cost: 100 × 1.28 million images of 224 pixels; modelled: 1.6 h on 8 A100,
+0.95 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -9,7 +9,8 @@ epoch from 0 to 3, here it is the fourth. The settings are those of NVIDIA's ent
 rounds 1.0 to 4.0. DIR as in configs/resnet50_imagenet.py.
 
 Expected: 75.9 top-1 at 224, one central crop, no flips, after 32 to 37 epochs (those entries: at
-the evaluation of epoch 35). Not run here. Cost: at most 37 × 1.28 million images of 224 pixels.
+the evaluation of epoch 35). Not run here. Cost: at most 37 × 1.28 million images of 224 pixels;
+modelled: 0.58 h on 8 A100, 0.35 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -7,7 +7,7 @@ augmentation, after which an epoch shows a third of the images), RandAugment of 
 stochastic depth, a lower rate. DIR as in configs/resnet50_imagenet.py.
 
 Expected: 79.8 top-1 at 224, crop 0.95, no flips (timm's results: 79.83; mmpretrain: 79.55). Not run
-here. Cost: 300 × 1.28 million images of 224 pixels.
+here. Cost: 300 × 1.28 million images of 224 pixels; modelled: 4.7 h on 8 A100, 2.9 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -8,7 +8,7 @@ RandAugment, mixup or CutMix, batches of 2,048, trained at 160 and scored at 224
 in configs/resnet50_imagenet.py.
 
 Expected: 78.1 top-1 at 224, crop 0.95, no flips (timm's results: 78.05; mmpretrain: 78.30). Not run
-here. Cost: 100 × 1.28 million images of 160 pixels.
+here. Cost: 100 × 1.28 million images of 160 pixels; modelled: 0.8 h on 8 A100, 0.49 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -6,7 +6,8 @@ Other than resnet50.py: normalisation and ReLU come before each convolution. DIR
 configs/resnet50_imagenet.py.
 
 Expected: about that of resnet50.py, 76.1 top-1 at 224 without flips; the paper has 200 layers and
-more only. Not run here. Cost: 90 × 1.28 million images of 224 pixels.
+more only. Not run here. Cost: 90 × 1.28 million images of 224 pixels; modelled: 1.3 h on 8 A100,
+0.78 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -6,7 +6,8 @@ Other than resnet50.py: the network, and 100 epochs, as torchvision's. DIR as in
 configs/resnet50_imagenet.py.
 
 Expected: 77.6 top-1 at 224, one central crop, no flips (torchvision's first weights; the authors:
-77.8). Not run here. Cost: 100 × 1.28 million images of 224 pixels.
+77.8). Not run here. Cost: 100 × 1.28 million images of 224 pixels; modelled: 2 h on 8 A100, 1.2 h
+on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -6,7 +6,7 @@ Other than resnet50.py: the network, whose blocks are twice as wide inside. DIR 
 configs/resnet50_imagenet.py.
 
 Expected: 78.5 top-1 at 224, one central crop, no flips (torchvision's first weights). Not run here.
-Cost: 90 × 1.28 million images of 224 pixels.
+Cost: 90 × 1.28 million images of 224 pixels; modelled: 1.8 h on 8 A100, 1.1 h on 8 H100.
 """
 
 from resnet_jax.config import defaults

@@ -25,7 +25,9 @@ def random_network(size=SIZE, channels=3, model=None, **fields):
     def values(path, leaf):
         drawn = draw.standard_normal(leaf.shape, np.float32)
         fan_in = max(1, np.prod(leaf.shape[:-1]))
-        return drawn * fan_in**-0.5 if path[-1].key == "kernel" else (1 + 0.3 * drawn) ** 2
+        return (
+            drawn * np.float32(fan_in**-0.5) if path[-1].key == "kernel" else (1 + 0.3 * drawn) ** 2
+        )
 
     about = Description(
         classes=tuple(f"class {number}" for number in range(model.num_classes)),

@@ -43,7 +43,7 @@ def test_a_run_is_exported_with_its_card_and_replaces_an_earlier_export(tmp_path
     assert (model.num_classes, about.mean) == (10, tuple(described.config.data.mean))
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlicense: unknown\nlibrary_name: pytorch\n")
-    assert "resnet18 with stage_sizes (1, 1)" in card
+    assert "# resnet18 with dropout 0.1, stage_sizes (1, 1)" in card
     assert f"--mode=evaluate --workdir={RUN} --which={described.step}" in card
     assert f"top1 {described.scores['top1']:.4f}" in card
     assert "| `data.flip` | `true` |" in card

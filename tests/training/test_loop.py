@@ -101,8 +101,11 @@ def test_a_signal_in_a_slow_step_is_told_at_once_and_stops_at_its_end(loop_over,
     def interrupt():
         steps.wait_for(2)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.3)
-        told.append((capfd.readouterr().out, steps.begun))
+        said = ""
+        while "SIGTERM" not in said and steps.begun == 2:
+            time.sleep(0.05)
+            said += capfd.readouterr().out
+        told.append((said, steps.begun))
 
     state = TrainState(jnp.int32(0), {"w": jnp.zeros(2)}, {}, {}, None, jnp.zeros(2, jnp.uint32))
     thread = threading.Thread(target=interrupt)
