@@ -11,15 +11,12 @@ from resnet_jax import config as config_lib
 from resnet_jax import recipes
 
 ALL = sorted(ROOT.glob("configs/**/*.py"))
-# One for each kind of data, optimizer, loss, augmentation and course of a run.
+# One for each kind of data, optimizer, loss, augmentation and course of a run; test_tutorials.py
+# runs those of folders.
 FAMILIES = (
-    "quickstart",
     "fashion_mnist_best",
     "tutorials/cifar10_without_norm",
     "tutorials/resnet50_imagenette",
-    "folder",
-    "linear_probe",
-    "resnet50_imagenet",
     "imagenet/resnet50_mlperf",
     "imagenet/resnetrs50",
     "imagenet/resnet50_rsb_a1",
