@@ -74,7 +74,7 @@ def take_a_step(path, root, stages=None):
 
 
 def trace(config):
-    """Traces the steps of a recipe on shapes: nothing is computed or compiled."""
+    """Traces the network, optimizer and augmentation of a recipe on shapes alone."""
     config.data.name, config.data.dir = "synthetic", None
     config.data.train_split = config.data.eval_split = None
     config.init.weights = None
@@ -96,5 +96,6 @@ def trace(config):
             "mask": jax.ShapeDtypeStruct(rows, bool),
             **{name: jax.ShapeDtypeStruct(rows, np.int32) for name in numbers},
         }
-        after, _ = jax.eval_shape(phase.step, state, batch)
-        assert jax.tree.structure(after) == jax.tree.structure(state)
+        images, targets = jax.eval_shape(experiment.augment, batch, state.seed)
+        assert images.shape == (*rows, *phase.image_shape)
+        assert targets.shape == (*rows, experiment.config.model.num_classes)
