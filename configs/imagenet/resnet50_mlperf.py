@@ -6,7 +6,7 @@ Other than resnet50_goyal_8192.py: LARS with a rate of 11, two epochs of warm-up
 fall, label smoothing, statistics over the 400 images of one of eight GPUs. The run ends at the
 first evaluation with 75.9, as MLPerf's clock does; the rules let the first of them come at any
 epoch from 0 to 3, here it is the fourth. The settings are those of NVIDIA's entries for 8 GPUs in
-rounds 1.0 to 4.0. DIR as in configs/resnet50_imagenet.py.
+round 1.0. DIR as in configs/resnet50_imagenet.py.
 
 Expected: 75.9 top-1 at 224, one central crop, no flips, after 32 to 37 epochs (those entries: at
 the evaluation of epoch 35). Not run here. Cost: at most 37 × 1.28 million images of 224 pixels;
