@@ -1,7 +1,7 @@
 """Makes pretrained_goldens.json again: what timm writes and computes for networks that both have.
 
 pip install torch torchvision timm safetensors scikit-learn
-python tests/models/make_pretrained_goldens.py
+PYTHONPATH=tests python tests/models/make_pretrained_goldens.py
 
 For each network timm's own `save_for_hf` writes a directory; its config.json, a fingerprint of its
 arrays and the network's logits are kept, of which the weights can be made again from their names.

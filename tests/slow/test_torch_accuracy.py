@@ -26,6 +26,7 @@ def examples(count, seed):
 
 def test_a_file_scores_as_in_pytorch_to_the_image(tmp_path):
     torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision_operators")
     torchvision = pytest.importorskip("torchvision")
     for split, count in (("train", 240), ("val", 300)):
         tree = {name: [] for name in CLASSES}
