@@ -50,7 +50,7 @@ def test_a_file_scores_as_in_pytorch_to_the_image(tmp_path):
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=3)
     optimizer = torch.optim.SGD(network.parameters(), 0.02, momentum=0.9)
-    for _ in range(3):
+    for _ in range(10):
         for images, labels in loader("train", SIZES[0], 24):
             loss = torch.nn.functional.cross_entropy(network(images), labels)
             optimizer.zero_grad()
