@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import re
-import runpy
 import selectors
 import statistics
 import subprocess
@@ -28,7 +27,7 @@ import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax import create_model
+from resnet_jax import create_model, recipes
 from resnet_jax.config import build_model
 from resnet_jax.data.images.decode import cores
 
@@ -55,7 +54,7 @@ class Range(NamedTuple):
 
 def load_recipe(name: str) -> ConfigDict:
     """Returns the recipe configs/<name>.py."""
-    return runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]()
+    return recipes.load(ROOT / "configs" / f"{name}.py")
 
 
 def network(name: str, **fields: Any) -> nn.Module:

@@ -268,6 +268,11 @@ def from_json(text: str) -> ConfigDict:
     return config
 
 
+def copy_of(config: ConfigDict) -> ConfigDict:
+    """Returns a recipe of its own with the same fields."""
+    return from_json(to_json(config))
+
+
 def set_field(config: ConfigDict, dotted: str, value: Any) -> None:
     """Sets a field by its dotted name; a list becomes the tuple that the field holds."""
     field_of(dotted)

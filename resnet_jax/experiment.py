@@ -297,6 +297,6 @@ class Experiment:
 
 def _of_size(config: ConfigDict, size: int) -> ConfigDict:
     """Returns a copy of a recipe with another size of training images."""
-    copy = config_lib.from_json(config_lib.to_json(config))
+    copy = config_lib.copy_of(config)
     copy.data.image_size = size
     return copy

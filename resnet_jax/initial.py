@@ -116,7 +116,7 @@ def read_weights_of(
             model, path, num_classes=model.num_classes, in_channels=channels, prefix=prefix
         )
         has_head = classes_of(read_weights(path, prefix)) == model.num_classes
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = pretrained.digest([path])
         return Initial(source, None, variables, None, has_head, digest)
     if not path.is_dir() and source.count("/") != 1:
         raise UserError(

@@ -100,7 +100,7 @@ def load_pretrained(
         licence=config.licence or _card_licence(directory) or "unknown",
         source=str(name),
         commit=commit,
-        digest=_digest(files),
+        digest=digest(files),
         **config.preprocessing,
     )
     return network, load_torch(network, state), description
@@ -126,7 +126,7 @@ def _load_file(path: Path, model: str | None) -> tuple[ResNet, dict[str, Any], D
         network,
         variables,
         Description(
-            classes=_class_names(network.num_classes), source=str(path), digest=_digest([path])
+            classes=_class_names(network.num_classes), source=str(path), digest=digest([path])
         ),
     )
 
@@ -189,13 +189,14 @@ def _weight_files(directory: Path) -> list[Path]:
     raise UserError(f"{directory}: holds none of {', '.join(_WEIGHTS)}; fetch it again")
 
 
-def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+def digest(files: Sequence[Path]) -> str:
+    """Returns the SHA-256 of files of weights, one after another."""
+    found = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+                found.update(chunk)
+    return found.hexdigest()
 
 
 def _card_licence(directory: Path) -> str | None:

@@ -29,7 +29,7 @@ def resolve(
     Raises:
       UserError: the network has fewer classes than the data, or weights cannot be read.
     """
-    config = config_lib.from_json(config_lib.to_json(given))
+    config = config_lib.copy_of(given)
     initial = teacher = None
     if config.precision == "auto":
         config.precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"

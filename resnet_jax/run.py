@@ -152,7 +152,7 @@ def merge_with_saved(
             "use another --workdir, the run's own values, or go on with other ones by "
             f"--accept_recipe_change={','.join(name for name, _ in others)}"
         )
-    merged = config_lib.from_json(config_lib.to_json(old))
+    merged = config_lib.copy_of(old)
     for dotted, value in config_lib.flatten(config):
         if not config_lib.is_open(dotted, value):
             config_lib.set_field(merged, dotted, value)

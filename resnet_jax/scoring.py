@@ -51,7 +51,7 @@ class How:
         """Returns a copy of a recipe for each size."""
         copies = []
         for size in self.sizes or (None,):
-            copy = config_lib.from_json(config_lib.to_json(config))
+            copy = config_lib.copy_of(config)
             if size is not None:
                 copy.data.eval_size = size
             if self.crop is not None:

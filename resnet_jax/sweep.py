@@ -142,7 +142,7 @@ def parse_axis(axis: str) -> list[tuple[str, Any]]:
 
 def assigned(config: ConfigDict, assignment: Assignment) -> ConfigDict:
     """Returns a validated copy of a recipe with some fields set."""
-    variant = config_lib.from_json(config_lib.to_json(config))
+    variant = config_lib.copy_of(config)
     for dotted, value in assignment:
         config_lib.set_field(variant, dotted, value)
     config_lib.validate(variant)

@@ -54,7 +54,7 @@ def benchmark(config: ConfigDict, *, seconds: float = 10.0) -> None:
     """
     prepare_runtime(config.precision, config.deterministic)
     display = Display(silent=not is_lead())
-    config = config_lib.from_json(config_lib.to_json(config))
+    config = config_lib.copy_of(config)
     # A step of the last size, which is the largest.
     config.data.progressive_sizes = config.data.progressive_epochs = ()
     experiment = Experiment.for_training(config)

@@ -11,32 +11,20 @@ _NAMES = 'open("classes.txt").read().splitlines()'
 
 def stablehlo(about: Description, file: str, raw: bool) -> str:
     """Returns the lines for a StableHLO file; they need jax, flatbuffers and Pillow."""
-    return "\n".join(
-        [
-            "from jax import export",
-            *_pixels(about),
-            *(_normalised(about) if raw else []),
-            "",
-            f'program = export.deserialize(bytearray(open("{file}", "rb").read()))',
-            f"answers = program.call({'images' if raw else 'pixels'})",
-            *_best(about, "answers"),
-        ]
-    )
+    run = [
+        f'program = export.deserialize(bytearray(open("{file}", "rb").read()))',
+        f"answers = program.call({_input(raw)})",
+    ]
+    return _program(about, raw, "from jax import export", run)
 
 
 def onnx(about: Description, file: str, raw: bool) -> str:
     """Returns the lines for an ONNX file; they need onnxruntime and Pillow."""
-    return "\n".join(
-        [
-            "import onnxruntime",
-            *_pixels(about),
-            *(_normalised(about) if raw else []),
-            "",
-            f'session = onnxruntime.InferenceSession("{file}")',
-            f'(answers,) = session.run(None, {{"images": {"images" if raw else "pixels"}}})',
-            *_best(about, "answers"),
-        ]
-    )
+    run = [
+        f'session = onnxruntime.InferenceSession("{file}")',
+        f'(answers,) = session.run(None, {{"images": {_input(raw)}}})',
+    ]
+    return _program(about, raw, "import onnxruntime", run)
 
 
 def torch(model: ResNet, about: Description, row: Variant | None) -> str:
@@ -61,9 +49,20 @@ def torch(model: ResNet, about: Description, row: Variant | None) -> str:
         "net.eval()",
         "with torch.no_grad():",
         "    answers = net(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()",
-        *_best(about, "answers"),
+        *_best(about),
     ]
     return "\n".join(lines)
+
+
+def _input(raw: bool) -> str:
+    """Returns the variable that a program takes."""
+    return "images" if raw else "pixels"
+
+
+def _program(about: Description, raw: bool, imports: str, run: list[str]) -> str:
+    """Returns the lines that run a program which holds the whole network."""
+    normalised = _normalised(about) if raw else []
+    return "\n".join([imports, *_pixels(about), *normalised, "", *run, *_best(about)])
 
 
 def _pixels(about: Description) -> list[str]:
@@ -92,7 +91,7 @@ def _normalised(about: Description) -> list[str]:
     return [f"images = ((pixels / 255 - {mean}) / {std}).astype(np.float32)"]
 
 
-def _best(about: Description, answers: str) -> list[str]:
+def _best(about: Description) -> list[str]:
     if not about.classes:
-        return [f"print({answers})"]
-    return [f"print({_NAMES}[{answers}[0].argmax()])"]
+        return ["print(answers)"]
+    return [f"print({_NAMES}[answers[0].argmax()])"]
