@@ -8,6 +8,7 @@ whole pixels. What comes into view from outside is `fill`.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageEnhance, ImageOps
@@ -111,8 +112,9 @@ def _mapped(image: Image.Image, table: list[int]) -> Image.Image:
 
 def autocontrast(image: Image.Image) -> Image.Image:
     """Stretches each channel so that it reaches from 0 to 255."""
-    extrema = image.getextrema() if image.mode == "RGB" else [image.getextrema()]
-    return image.point(np.concatenate([_stretched(*pair) for pair in extrema]).tolist())
+    found: Any = image.getextrema()  # a pair, or one for each channel
+    tables = [_stretched(*pair) for pair in (found if image.mode == "RGB" else [found])]
+    return image.point(np.concatenate(tables).tolist())
 
 
 def _stretched(lowest: int, highest: int) -> np.ndarray:
