@@ -222,8 +222,10 @@ def find_recipe(path: str) -> Path:
             return candidate
     if path in known:
         return known[path]
-    names = ", ".join(str(file) for file in known.values())
-    raise UserError(f"--config={path}: no such file; there are {names or 'none here'}")
+    hint = nearest(path.removeprefix("configs/").removesuffix(".py"), known)
+    raise UserError(
+        f"--config={path}: no such file; {hint or '--mode=recipes lists what there is'}"
+    )
 
 
 def _fault_of_recipe(error: Exception, recipe_file: Path | None) -> Exception:

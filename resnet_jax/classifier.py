@@ -296,7 +296,7 @@ class Named:
             if len(names) != network.num_classes:
                 raise UserError(
                     f"--classes={self.classes}: lists {len(names)} classes, and {self.weights} has"
-                    f" {network.num_classes}"
+                    f" {network.num_classes}; give it one line for each"
                 )
             description = dataclasses.replace(description, classes=tuple(names))
         return network, variables, description
