@@ -132,7 +132,7 @@ def _define_shared_flags(values: flags.FlagValues) -> None:
 
 def _flags_in(argv: list[str]) -> Iterator[tuple[str, str]]:
     """Yields (name, value) of the flags of a command line, in both forms that absl reads."""
-    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for word, following in zip(argv[1:], [*argv[2:], ""], strict=False):
         if word == "--":
             return
         if word.startswith("-") and word != "-":
