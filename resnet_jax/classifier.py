@@ -53,8 +53,9 @@ class Classifier:
       batch_size: images a step, at most.
 
     Attributes:
-      model, description: as given.
+      model: as given.
       variables: on all devices of this process.
+      description: as given.
     """
 
     def __init__(
@@ -129,7 +130,9 @@ class Classifier:
         """Yields what `predict` returns, batch by batch.
 
         Args:
-          images, top, on_error: as for `predict`.
+          images: as for `predict`.
+          top: as for `predict`.
+          on_error: as for `predict`.
           say: told the file and the fault of each image that is skipped, from a thread.
         """
         if not self.model.num_classes:

@@ -127,10 +127,13 @@ def prepared(directory: Path) -> Iterator[dict[str, str]]:
     The environment has `python` for this interpreter, this checkout for its package, and a hub of
     random weights.
     """
-    for name in ("launch.py", "configs", "benchmarks", "examples", "docs", "tests"):
+    for name in ("launch.py", "configs", "benchmarks", "examples", "docs"):
         (directory / name).symlink_to(ROOT / name)
     _write_data(directory)
     _write_hub(directory / "hub")
+    # What `source .venv/bin/activate` finds: the environment is active already.
+    (directory / ".venv" / "bin").mkdir(parents=True)
+    (directory / ".venv" / "bin" / "activate").touch()
     programs = directory / "bin"
     programs.mkdir()
     for name in ("python", "python3"):
