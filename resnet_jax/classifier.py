@@ -56,8 +56,9 @@ class Classifier:
       batch_size: images a step, at most.
 
     Attributes:
-      model, description: as given.
+      model: as given.
       variables: on all devices of this process.
+      description: as given.
     """
 
     def __init__(
@@ -132,7 +133,9 @@ class Classifier:
         """Yields what `predict` returns, batch by batch.
 
         Args:
-          images, top, on_error: as for `predict`.
+          images: as for `predict`.
+          top: as for `predict`.
+          on_error: as for `predict`.
           say: told the file and the fault of each image that is skipped, from a thread.
         """
         if not self.model.num_classes:
@@ -299,7 +302,7 @@ class Named:
             if len(names) != network.num_classes:
                 raise UserError(
                     f"--classes={self.classes}: lists {len(names)} classes, and {self.weights} has"
-                    f" {network.num_classes}"
+                    f" {network.num_classes}; give it one line for each"
                 )
             description = dataclasses.replace(description, classes=tuple(names))
         return network, variables, description
