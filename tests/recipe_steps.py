@@ -30,7 +30,8 @@ def fabricated(config, root, train=8):
         fabricate.cifar_directory(root, per_file=4)
     elif name == "folder":
         pictures = {f"class {i}": [fabricate.jpeg(2 * n + i) for n in range(9)] for i in range(2)}
-        fabricate.folder_tree(root, {"": pictures})
+        splits = [""] if config.data.eval_fraction else ["train", "val"]
+        fabricate.folder_tree(root, dict.fromkeys(splits, pictures))
     config.data.dir = None if name == "digits" else str(root)
 
 
