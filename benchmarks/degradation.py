@@ -227,21 +227,25 @@ def gradient_row(name: str, logs: Sequence[Log]) -> pages.Row:
 
 
 def findings(logs: Mapping[str, Sequence[Log]], form: Form) -> list[str]:
-    """Says of each kind whether its deepest net is worse than its shallowest, seed by seed."""
-    lines = []
+    """Says of each kind how its deepest net does beside its shallowest, and how its gradients."""
+    lines, ends = [], (form.depths[0], form.depths[-1])
     for kind in ("plain", "residual"):
-        shallow, deep = (logs.get(f"{kind}{form.depths[end]}", []) for end in (0, -1))
+        shallow, deep = (logs.get(f"{kind}{depth}", []) for depth in ends)
         count = min(len(shallow), len(deep))
-        for split, what in (("train", "training"), ("eval", "test")):
-            if count:
-                ends = [errors(found[:count], split) for found in (shallow, deep)]
-                worse = sum(after > before for before, after in zip(*ends, strict=True))
-                before, after = map(statistics.mean, ends)
-                lines.append(
-                    f"- {what.capitalize()} error of the {kind} net, from {form.depths[0]} to"
-                    f" {form.depths[-1]} layers: {before:.2f} % to {after:.2f} %, higher with"
-                    f" {worse} of {count} seeds."
-                )
+        for split, what in (("train", "Training"), ("eval", "Test")) if count else ():
+            pairs = list(zip(errors(shallow, split), errors(deep, split), strict=False))
+            before, after = map(statistics.mean, zip(*pairs, strict=True))
+            worse = sum(after > before for before, after in pairs)
+            lines.append(
+                f"- {what} error of the {kind} net, from {ends[0]} to {ends[1]} layers:"
+                f" {before:.2f} % to {after:.2f} %, higher with {worse} of {count} seeds."
+            )
+        for when in deep[0].header["gradients"] if deep else ():
+            first, *_, last, _ = mean_norms(deep, when)
+            lines.append(
+                f"- Gradients of the {kind} net of {ends[1]} layers, {when}: {pages.cell(first)} in"
+                f" the first layer, {pages.cell(first / last)} times that of the last convolution."
+            )
     return lines
 
 

@@ -15,7 +15,6 @@ ALL = sorted(ROOT.glob("configs/**/*.py"))
 # runs those of folders.
 FAMILIES = (
     "fashion_mnist_best",
-    "cifar/fast",
     "tutorials/cifar10_without_norm",
     "tutorials/resnet50_imagenette",
     "imagenet/resnet50_mlperf",
