@@ -203,7 +203,8 @@ def error_row(name: str, logs: Sequence[Log]) -> pages.Row:
         log.epochs[-1]["step"] * header["batch_size"] / log.epochs[-1]["steady_seconds"]
         for log in logs
     ]
-    row = {"net": name, "parameters": header["parameters"]}
+    row = {"net": name, "parameters": header["parameters"], "images": header["train_images"]}
+    row |= {"epochs": f"{header['num_epochs']:g}"}
     row |= {"training error (%)": spread(errors(logs, "train"))}
     row |= {"test error (%)": spread(errors(logs, "eval")), "n": len(logs)}
     return row | {"images/s": statistics.median(speeds)}
@@ -270,15 +271,26 @@ def draw(logs: Mapping[str, Sequence[Log]], form: Form, path: Path) -> None:
                     above.plot(epochs, percent, style, color=color, label=label)
                     label = None
                 for when, style in zip(seeds[0].header["gradients"], ("-", ":", "--"), strict=True):
-                    below.plot(mean_norms(seeds, when)[:-1], style, color=color, linewidth=1)
+                    norms = dict(enumerate(mean_norms(seeds, when)[:-1], 1))
+                    below.plot(*zip(*norms.items(), strict=True), style, color=color, linewidth=1)
             above.set(title=f"{kind}: test, and dashed training error", xlabel="epoch")
-            below.set(title=f"{kind}: start, dashed end, dotted start without BatchNorm")
-            below.set(xlabel="layer", yscale="log")
+            title = f"{kind}: start, dashed end, dotted start without norm"
+            below.set(title=title, xlabel="convolution, from the images on", yscale="log")
             above.legend(loc="upper right")
             above.grid(alpha=0.3)
             below.grid(alpha=0.3)
         grid[0][0].set_ylabel("error (%)")
         grid[1][0].set_ylabel("norm of the kernel's gradient")
+
+
+def made(logs: Mapping[str, Sequence[Log]]) -> str:
+    """Says when and with what the runs were made."""
+    headers = [log.header for found in logs.values() for log in found]
+    dates = sorted(header["date"][:10] for header in headers)
+    cores = " or ".join(sorted({str(header["cores"]) for header in headers}))
+    versions = " or ".join(sorted({header["versions"]["jax"] for header in headers}))
+    kinds = " or ".join(sorted({header["devices"] for header in headers}))
+    return f"Trained from {dates[0]} to {dates[-1]}: {kinds}, cores: {cores}; jax {versions}."
 
 
 def write_page(output: Path, form: str, study: str) -> None:
@@ -295,7 +307,7 @@ def write_page(output: Path, form: str, study: str) -> None:
     default = (form, study) == ("fashion_mnist", "depth")
     name = "degradation" if default else f"degradation_{study}_{form}"
     flags = "" if default else f" --form={form} --study={study}"
-    facts = {"title": f"Degradation: {study}, {form}", "about": "degradation"}
+    facts = {"title": "Degradation", "about": "degradation"}
     facts["command"] = f"python -m benchmarks.degradation{flags} --data=DIR --work=DIR"
     tables = {"Errors after the last epoch": [error_row(*item) for item in logs.items()]}
     tables["Norms of gradients"] = [gradient_row(*item) for item in logs.items()]
@@ -304,6 +316,7 @@ def write_page(output: Path, form: str, study: str) -> None:
         draw(logs, FORMS[form], output / f"{name}.svg")
         facts["picture"] = f"{name}.svg"
         lines = ["", "## What it shows", "", *findings(logs, FORMS[form])]
+    lines += ["", made(logs)]
     text = pages.page(facts | {"tables": tables})
     (output / f"{name}.md").write_text(text + "".join(f"{line}\n" for line in lines))
 

@@ -78,7 +78,9 @@ def fabricated(name, seed, train, test):
     """A run of 100 steps of one epoch with these final scores."""
     norms = {"conv1": 1.0 + seed, "layer1_0.conv1": 0.25, "fc": 9.0}
     gradients = {"start": norms, "start without normalisation": norms, "end": norms}
-    header = {"name": name, "seed": seed, "parameters": 5, "batch_size": 128}
+    header = {"name": name, "seed": seed, "parameters": 5, "batch_size": 128, "cores": 1}
+    header |= {"train_images": 1000, "num_epochs": 1.0, "date": "2020-01-02T00"}
+    header |= {"versions": {"jax": "1"}, "devices": "1 × CPU"}
     line = {"step": 100, "epoch": 1.0, "steady_seconds": 12.8, "train_top1": train}
     return Log(header | {"gradients": gradients}, [line | {"eval_top1": test}])
 
@@ -93,7 +95,7 @@ def test_the_page_says_with_how_many_seeds_the_deepest_is_worse(tmp_path, capsys
         write(fabricated("plain32", seed, train, 0.25), folder)
     assert degradation.main(flags) == 0
     page = (tmp_path / "degradation.md").read_text()
-    assert "| plain32 | 5 | 37.50 ± 17.68 | 75.00 ± 0.00 | 2 | 1,000 |" in page
+    assert "| plain32 | 5 | 1,000 | 1 | 37.50 ± 17.68 | 75.00 ± 0.00 | 2 | 1,000 |" in page
     assert "| plain8 | 1.50 | 0.875 (0.250 to 1.50) |" in page
     assert (
         "Training error of the plain net, from 8 to 32 layers: 25.00 % to 37.50 %, higher" in page
