@@ -170,6 +170,9 @@ def gradients(config: ConfigDict, workdir: Path) -> dict[str, dict[str, float]]:
     end = run.restore(workdir, "last", mesh=with_norm.mesh)[1]
     start, trained = norms_by_layer(with_norm, with_norm.random_variables(), end)
     (without,) = norms_by_layer(bare, bare.random_variables())
+    for experiment in (with_norm, bare):
+        experiment.train_loader.close()
+        experiment.eval_loader.close()
     return {"start": start, "start without normalisation": without, "end": trained}
 
 

@@ -37,7 +37,9 @@ def fabricated(config, root, train=8):
 
 def narrow(config, stages):
     """Gives a recipe a network of `stages` narrow blocks, which keeps its other fields in play."""
-    config.model.stage_sizes, config.model.width = (1,) * stages, 8
+    # A group keeps a channel at least.
+    width = max(8, 64 // config_lib.build_model(config).width_per_group)
+    config.model.stage_sizes, config.model.width = (1,) * stages, width
     if config.model.norm_group_size:
         config.model.norm_group_size = 4
 
