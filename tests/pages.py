@@ -152,6 +152,9 @@ def prepared(directory: Path) -> Iterator[dict[str, str]]:
         "JAX_COMPILATION_CACHE_DIR": str(directory / "programs"),
     }
     try:
+        # What pages on trained networks take for granted.
+        quickstart = Block(Path(), 0, "sh", "python launch.py --config=quickstart")
+        assert not (said := run(quickstart, directory, environment, timeout=600)), said
         yield environment
     finally:
         server.terminate()
