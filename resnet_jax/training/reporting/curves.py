@@ -1,8 +1,9 @@
 """Learning curves of runs and their table over seeds, from the lines of `metrics.jsonl`."""
 
+import contextlib
 import itertools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,7 @@ def draw(
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
-    ):
-        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    with drawing(path, 7.5, 4.5) as figure:
         axes = figure.add_subplot(xlabel="epoch", ylabel="top-1")
         for number, (name, seeds) in enumerate(runs.items()):
             color = f"C{number}"
@@ -120,4 +112,24 @@ def draw(
             axes.axhline(level, color="grey", linewidth=1, linestyle=":", label=label)
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
+
+
+@contextlib.contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
+    """Yields an empty figure, in inches, and writes it as an SVG: the same lines, the same file.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
+    ):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
         figure.savefig(path, metadata={"Date": None})
