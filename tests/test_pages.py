@@ -116,7 +116,7 @@ def test_commands_stand_in_marked_blocks_that_bash_can_read(page):
             compile(block.code, str(block), "exec")
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     indented = re.findall(r"^ {4,}(?:python|pip|\.venv|docker|kubectl|mpirun|gcloud).*", text, re.M)
-    assert not indented or page.name in ("README.md", "CONTRIBUTING.md")
+    assert not indented or page.name == "README.md"
 
 
 def test_modules_extras_and_packages_that_pages_name_exist():
