@@ -1,7 +1,7 @@
 """Every command of every page, from top to bottom, with fabricated data; about half an hour."""
 
 import pytest
-from pages import PAGES, blocks, prepared, run
+from pages import PAGES, blocks, leave_the_quickstart, prepared, run
 
 
 @pytest.fixture(scope="module")
@@ -13,6 +13,7 @@ def place(tmp_path_factory):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(page, place):
+    leave_the_quickstart(place[0])
     for block in (block for block in blocks(page) if not block.reason):
         said = run(block, *place, timeout=600)
         assert not said, f"{block}\n{block.code}\n{said}"
