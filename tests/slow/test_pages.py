@@ -1,0 +1,18 @@
+"""Every command of every page, from top to bottom, with fabricated data; about half an hour."""
+
+import pytest
+from pages import PAGES, blocks, prepared, run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pages")
+    with prepared(directory) as environment:
+        yield directory, environment
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(page, place):
+    for block in (block for block in blocks(page) if not block.reason):
+        said = run(block, *place, timeout=600)
+        assert not said, f"{block}\n{block.code}\n{said}"
