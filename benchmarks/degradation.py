@@ -40,6 +40,7 @@ from resnet_jax.training.step import gradients_of
 
 Fields = dict[str, Any]
 GRADIENT_BATCHES = 4
+VANISHED = 0.1  # a first layer's norm beside the last convolution's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,23 +233,31 @@ def gradient_row(name: str, logs: Sequence[Log]) -> pages.Row:
 
 def findings(logs: Mapping[str, Sequence[Log]], form: Form) -> list[str]:
     """Says of each kind how its deepest net does beside its shallowest, and how its gradients."""
-    lines, ends = [], (form.depths[0], form.depths[-1])
+    lines, (low, high) = [], (form.depths[0], form.depths[-1])
     for kind in ("plain", "residual"):
-        shallow, deep = (logs.get(f"{kind}{depth}", []) for depth in ends)
-        count = min(len(shallow), len(deep))
-        for split, what in (("train", "Training"), ("eval", "Test")) if count else ():
+        shallow, deep = (logs.get(f"{kind}{depth}", []) for depth in (low, high))
+        if not shallow or not deep:
+            continue
+        for split, what in (("eval", "Test"), ("train", "Training")):
             pairs = list(zip(errors(shallow, split), errors(deep, split), strict=False))
             before, after = map(statistics.mean, zip(*pairs, strict=True))
             worse = sum(after > before for before, after in pairs)
             lines.append(
-                f"- {what} error of the {kind} net, from {ends[0]} to {ends[1]} layers:"
-                f" {before:.2f} % to {after:.2f} %, higher with {worse} of {count} seeds."
+                f"- {what} error of the {kind} net, from {low} to {high} layers: {before:.2f} % to"
+                f" {after:.2f} %, higher with {worse} of {len(pairs)} seeds."
             )
-        for when in deep[0].header["gradients"] if deep else ():
+        ratios = {}
+        for when in deep[0].header["gradients"]:
             first, *_, last, _ = mean_norms(deep, when)
+            ratios[when] = first / last
             lines.append(
-                f"- Gradients of the {kind} net of {ends[1]} layers, {when}: {pages.cell(first)} in"
+                f"- Gradients of the {kind} net of {high} layers, {when}: {pages.cell(first)} in"
                 f" the first layer, {pages.cell(first / last)} times that of the last convolution."
+            )
+        if worse == len(pairs) and min(ratios["start"], ratios["end"]) > VANISHED:
+            lines.append(
+                f"- So the deeper {kind} net trains worse although its gradients do not vanish on"
+                " their way to the first layer, neither at the start nor at the end."
             )
     return lines
 
@@ -279,7 +288,8 @@ def draw(logs: Mapping[str, Sequence[Log]], form: Form, path: Path) -> None:
             above.set(title=f"{kind}: test, and dashed training error", xlabel="epoch")
             title = f"{kind}: start, dashed end, dotted start without norm"
             below.set(title=title, xlabel="convolution, from the images on", yscale="log")
-            above.legend(loc="upper right")
+            if above.lines:
+                above.legend(loc="upper right")
             above.grid(alpha=0.3)
             below.grid(alpha=0.3)
         grid[0][0].set_ylabel("error (%)")

@@ -101,6 +101,7 @@ def test_the_page_says_with_how_many_seeds_the_deepest_is_worse(tmp_path, capsys
         "Training error of the plain net, from 8 to 32 layers: 25.00 % to 37.50 %, higher" in page
     )
     assert "with 1 of 2 seeds" in page
+    assert "although" not in page
     assert "Test error of the residual net" not in page
 
 
