@@ -5,6 +5,7 @@ They are kept as the network sees them, so that any checkpoint can be asked abou
 
 import io
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,10 @@ from resnet_jax.errors import UserError
 from resnet_jax.files import write_atomically
 
 FILE = "thumbnails.npz"
+
+# What reading an archive of arrays raises where the file holds something else.
+_OF_DAMAGE = (ValueError, LookupError, EOFError, RuntimeError, MemoryError)
+_OF_DAMAGE += (zlib.error, zipfile.BadZipFile)
 
 
 class Thumbnails(NamedTuple):
@@ -65,6 +70,8 @@ def read(workdir: epath.PathLike) -> Thumbnails | None:
     try:
         with np.load(io.BytesIO((epath.Path(workdir) / FILE).read_bytes())) as arrays:
             kept = Thumbnails(**{name: arrays[name] for name in Thumbnails._fields})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, *_OF_DAMAGE):
         return None
-    return kept if len(kept.images) else None
+    images, *others = kept
+    is_whole = images.ndim == 4 and images.dtype == np.uint8 and len(images) > 0
+    return kept if is_whole and all(rows.shape == images.shape[:1] for rows in others) else None

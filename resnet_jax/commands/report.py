@@ -59,9 +59,7 @@ def report(
     """
     check_packages()
     found = [workdir for given in workdirs for workdir in runs_in(given)]
-    directory = output_dir or (
-        workdirs[0] if len(workdirs) == 1 else os.path.commonpath(map(os.path.abspath, workdirs))
-    )
+    directory = output_dir or _holding(workdirs)
     if "://" in str(directory):
         raise UserError(f"--output_dir={directory}: must be a local directory; name one")
     display = Display()
@@ -69,16 +67,32 @@ def report(
         record = Record.read(found[0])
         prepare_runtime(record.config.precision, record.config.deterministic)
         step = run.pick_step(run.open_checkpoints(found[0], record.config), which)
+        page.prepare(Path(directory))
         made = single.describe(record, ask(found[0], step, data_dir, display))
     else:
         for flag, is_given in (("which", which != "best"), ("data_dir", data_dir is not None)):
             if is_given:
                 raise UserError(f"--{flag} is for one run, not for {len(found)}: leave it out")
-        names = [os.path.relpath(path, os.path.commonpath(found)) for path in found]
-        made = compare([Record.read(*pair) for pair in zip(found, names, strict=True)])
+        shared = _holding(found)
+        made = compare([Record.read(path, _within(path, shared)) for path in found])
     path = page.write(made, Path(directory))
     display.say(f"written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     return path
+
+
+def _holding(workdirs: Sequence[str]) -> str:
+    """Returns the only workdir, or the folder that holds all of them."""
+    if len(workdirs) == 1:
+        return workdirs[0]
+    for workdir in workdirs:
+        if "://" in workdir:
+            return workdir.rpartition("/")[0]
+    return os.path.commonpath(map(os.path.abspath, workdirs))
+
+
+def _within(path: str, folder: str) -> str:
+    """Returns a path as seen from a folder; one in a bucket as it is."""
+    return path if "://" in path else os.path.relpath(path, folder)
 
 
 def runs_in(workdir: str) -> list[str]:

@@ -80,8 +80,8 @@ def _pixels(about: Description) -> list[str]:
         f'image = Image.open("image.png").convert("{"L" if channels == 1 else "RGB"}")',
         f"image = image.resize({sides}, Image.Resampling.{about.interpolation.upper()})",
         f"left, top = (round((side - {size}) / 2) for side in image.size)",
-        f"image = image.crop((left, top, left + {size}, top + {size}))",
-        f"pixels = np.asarray(image).reshape(1, {size}, {size}, {channels})",
+        f"pixels = np.asarray(image.crop((left, top, left + {size}, top + {size})))"
+        f".reshape(1, {size}, {size}, {channels})",
     ]
 
 

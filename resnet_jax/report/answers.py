@@ -12,6 +12,8 @@ from resnet_jax.report.style import BLUE, GREY, INK, ORANGE, WIDTH, drawn
 from resnet_jax.training.answers import CALIBRATION_BINS, Answers
 from resnet_jax.training.reporting import scorecard
 
+_GONE = "The evaluation images are not there, for the reason that is told at the top."
+NO_IMAGES = f"{_GONE} The run kept none either (config.keep_thumbnails)."
 _PICTURES = 12
 _MATRIX_CLASSES, _BAR_CLASSES, _WORST = 30, 40, 30
 _LONGEST_NAME, _SHORT_NAME = 22, 15
@@ -20,7 +22,7 @@ _LONGEST_NAME, _SHORT_NAME = 22, 15
 def figures(asked: Asked) -> tuple[Figure | Table, ...]:
     """Returns the confusions, the accuracy of each class, and the calibration."""
     if asked.answers is None or asked.gone is not None:
-        why = f"It needs an answer to every evaluation image. {why_without(asked)}"
+        why = f"{_GONE} It needs an answer to each."
         return tuple(maker(None, asked.classes, why) for maker in _MAKERS)
     return all_figures(asked.answers, asked.classes)
 
@@ -31,44 +33,39 @@ def all_figures(answers: Answers, classes: tuple[str, ...]) -> tuple[Figure | Ta
     return (*made, _worst_classes(answers, classes))
 
 
-def why_without(asked: Asked) -> str:
-    """Returns what keeps the split from being shown, as a sentence with a remedy."""
-    gone = str(asked.gone).rstrip(".")
-    return f"The data is not there ({gone}); name its place by --data_dir."
-
-
 def galleries(asked: Asked) -> tuple[Gallery, ...]:
     """Returns the mistakes of which the network was surest, and the hits of which it was least."""
-    among = "" if asked.gone is None else " Among the images that the run kept."
-    found = []
-    for name, title, caption, is_right, order in (
-        (
-            "mistake", "Most confident mistakes",
-            "Wrong answers with the highest probability: look for wrong labels, images of two"
-            " classes, and what the network confuses.", False, -1,
-        ),
-        (
-            "hit", "Least confident hits",
-            "Right answers with the lowest probability: what is hard, and was got right all the"
-            " same.", True, 1,
-        ),
-    ):  # fmt: skip
-        if asked.answers is None or asked.take is None:
-            why = f"{why_without(asked)} The run kept no images either (config.keep_thumbnails)."
-            found.append(Gallery(title, caption, why=why))
-            continue
-        chosen = _chosen(asked.answers, is_right, order)
-        why = "" if len(chosen) else f"There is no {'right' if is_right else 'wrong'} answer."
-        cards = _cards(asked, chosen, name, is_right) if len(chosen) else ()
-        found.append(Gallery(title, caption + among, cards, why))
-    return tuple(found)
+    mistakes = (
+        "Wrong answers with the highest probability: look for wrong labels, images of two classes,"
+        " and what the network confuses. The number is the image's place in the split."
+    )
+    hits = (
+        "Right answers with the lowest probability: what is hard, and was got right all the same."
+    )
+    return (
+        _gallery(asked, "mistake", "Most confident mistakes", mistakes, is_right=False),
+        _gallery(asked, "hit", "Least confident hits", hits, is_right=True),
+    )
 
 
-def _chosen(answers: Answers, is_right: bool, order: int) -> np.ndarray:
+def _gallery(asked: Asked, name: str, title: str, caption: str, *, is_right: bool) -> Gallery:
+    if asked.answers is None or asked.take is None:
+        return Gallery(title, caption, why=NO_IMAGES)
+    if asked.gone is not None:
+        caption += " Among the images that the run kept."
+    chosen = _chosen(asked.answers, is_right)
+    if not len(chosen):
+        why = f"There is no {'right' if is_right else 'wrong'} answer."
+        return Gallery(title, caption, why=why)
+    return Gallery(title, caption, _cards(asked, chosen, name, is_right))
+
+
+def _chosen(answers: Answers, is_right: bool) -> np.ndarray:
     """Returns the rows of the answers to show, the foremost first."""
     labels, predictions = np.concatenate(answers.labels), np.concatenate(answers.predictions)
     rows = np.flatnonzero(((labels == predictions) == is_right) & (predictions >= 0))
     sureness = np.concatenate(answers.confidences)[rows]
+    order = 1 if is_right else -1
     return rows[np.argsort(order * sureness, kind="stable")[:_PICTURES]]
 
 
@@ -125,20 +122,21 @@ def _confusion(answers: Answers | None, classes: tuple[str, ...], why: str) -> F
         return Figure("confusion", title, caption, why=why)
     bars = [
         (" → ".join(class_name(classes, number, _SHORT_NAME) for number in pair), count)
-        for *pair, count in worst_pairs(answers.confusion(len(classes)))
+        for *pair, count in worst_pairs(answers)
     ]
     if not bars:
         return Figure("confusion", title, caption, why="No image was taken for another class.")
     return Figure("confusion", title, caption, _bars(bars, "images", "{:.0f}"))
 
 
-def worst_pairs(confusion: np.ndarray) -> list[tuple[int, int, int]]:
-    """Returns (class, answer, images) of the most frequent confusions of a matrix [K, K]."""
-    wrong = confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    worst = np.argsort(-wrong, axis=None, kind="stable")[:_WORST]
-    pairs = [(*divmod(int(place), len(wrong)), int(wrong.flat[place])) for place in worst]
-    return [pair for pair in pairs if pair[2]]
+def worst_pairs(answers: Answers) -> list[tuple[int, int, int]]:
+    """Returns (class, answer, images) of the most frequent confusions, the worst first."""
+    labels, predictions = np.concatenate(answers.labels), np.concatenate(answers.predictions)
+    wrong = (predictions >= 0) & (predictions != labels)
+    pairs = np.stack([labels, predictions], 1)[wrong]
+    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
+    worst = np.argsort(-counts, kind="stable")[:_WORST]
+    return [(*map(int, pairs[place]), int(counts[place])) for place in worst]
 
 
 def _per_class(answers: Answers | None, classes: tuple[str, ...], why: str) -> Figure:

@@ -7,7 +7,7 @@ import numpy as np
 
 from resnet_jax import thumbnails
 from resnet_jax.report import pictures
-from resnet_jax.report.answers import answer_line, class_name, why_without
+from resnet_jax.report.answers import NO_IMAGES, answer_line, class_name
 from resnet_jax.report.asking import Asked
 from resnet_jax.report.parts import Card, Figure, Gallery
 from resnet_jax.report.style import BLUE, CLASS_COLOURS, ORANGE, drawn
@@ -27,7 +27,7 @@ def _where_it_looks(asked: Asked) -> Gallery:
         " answer below the picture. Images at equal distances in the split, not chosen."
     )
     if asked.answers is None or asked.take is None:
-        return Gallery(title, caption, why=_why_no_images(asked))
+        return Gallery(title, caption, why=NO_IMAGES)
     every = np.sort(np.concatenate(asked.answers.places))
     taken = asked.take(every[thumbnails.spread(_EXAMPLES, len(every))])
     seen, cards = asked.look(taken.images), []
@@ -43,10 +43,6 @@ def _where_it_looks(asked: Asked) -> Gallery:
     return Gallery(title, caption, tuple(cards), pairs=True)
 
 
-def _why_no_images(asked: Asked) -> str:
-    return f"{why_without(asked)} The run kept no images either (config.keep_thumbnails)."
-
-
 def _features(asked: Asked) -> Figure:
     title = "Map of the features"
     caption = (
@@ -54,7 +50,7 @@ def _features(asked: Asked) -> Figure:
         " Classes that lie apart are told apart; a cross is a wrong answer."
     )
     if asked.answers is None or asked.take is None:
-        return Figure("features", title, caption, why=_why_no_images(asked))
+        return Figure("features", title, caption, why=NO_IMAGES)
     every = np.sort(np.concatenate(asked.answers.places))
     taken = asked.take(every[thumbnails.spread(_MAPPED, len(every))])
     seen = asked.look(taken.images)

@@ -1,6 +1,7 @@
 """A page as one HTML file that asks nobody for anything, and its pictures as PNGs beside it."""
 
 import base64
+import contextlib
 import importlib.resources
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,14 @@ from resnet_jax.report.parts import Card, Figure, Gallery, Page
 FILE, FOLDER = "report.html", "report"
 
 
+def prepare(directory: Path) -> None:
+    """Makes the folders of a page, before work is put into it; raises `UserError` as `write`."""
+    with _writing(directory):
+        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
+
+
 def write(page: Page, directory: Path) -> Path:
-    """Writes report.html and the folder report/ of PNGs, in place of earlier ones.
+    """Writes report.html and, into the folder report/, its pictures.
 
     Returns:
       The page.
@@ -23,22 +30,23 @@ def write(page: Page, directory: Path) -> Path:
       UserError: the directory cannot be written to.
     """
     text = render(page)
-    try:
-        folder = directory / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        pngs = dict(pictures(page))
-        for old in folder.glob("*.png"):
-            if old.stem not in pngs:
-                old.unlink()
-        for name, png in pngs.items():
-            write_atomically(folder / f"{name}.png", png)
+    prepare(directory)
+    with _writing(directory):
+        for name, png in pictures(page):
+            (directory / FOLDER / f"{name}.png").write_bytes(png)
         write_atomically(directory / FILE, text)
+    return directory / FILE
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"--output_dir={directory} cannot be written to ({error.strerror or error}): name"
             " another"
         ) from error
-    return directory / FILE
 
 
 def pictures(page: Page) -> Iterator[tuple[str, bytes]]:

@@ -88,12 +88,14 @@ class Section:
       title: the heading.
       parts: figures, galleries and tables.
       intro: text below the heading.
+      command: a command below that.
     """
 
     key: str
     title: str
     parts: tuple[Figure | Gallery | Table, ...]
     intro: str = ""
+    command: str = ""
 
     @property
     def three(self) -> bool:

@@ -36,7 +36,8 @@ def describe(record: Record, asked: Asked) -> Page:
             Section(
                 "recipe", "Recipe and environment",
                 (*recipe.tables(record), recipe.environment(record)),
-                f"Started by: {command}" if command else "The command was not noted.",
+                "The last start:" if command else "The command was not noted.",
+                command,
             ),
         ),
     )  # fmt: skip
@@ -72,7 +73,10 @@ def _notes(record: Record, asked: Asked) -> tuple[str, ...]:
     if asked.gone is not None:
         count = 0 if asked.answers is None else sum(map(len, asked.answers.labels))
         kept = f"Shown are {count} that the run kept." if count else "The run kept none."
-        notes.append(f"The evaluation images are not there: {asked.gone}. {kept}")
+        notes.append(
+            f"The evaluation images are not there: {asked.gone}. {kept} --data_dir names another"
+            " place."
+        )
     elif asked.scores and (logged := _logged(record, asked.step)) is not None:
         found = asked.scores["top1"]
         if abs(found - logged) > 1e-6:
