@@ -136,7 +136,8 @@ def worst_pairs(answers: Answers) -> list[tuple[int, int, int]]:
     pairs = np.stack([labels, predictions], 1)[wrong]
     pairs, counts = np.unique(pairs, axis=0, return_counts=True)
     worst = np.argsort(-counts, kind="stable")[:_WORST]
-    return [(*map(int, pairs[place]), int(counts[place])) for place in worst]
+    rows = np.column_stack([pairs, counts])[worst].tolist()
+    return [(label, answer, count) for label, answer, count in rows]
 
 
 def _per_class(answers: Answers | None, classes: tuple[str, ...], why: str) -> Figure:
@@ -155,7 +156,8 @@ def _per_class(answers: Answers | None, classes: tuple[str, ...], why: str) -> F
     shares = 100 * right[seen] / images[seen]
     if few:
         order = np.argsort(shares, kind="stable")
-        bars = [(class_name(classes, seen[place]), shares[place]) for place in order]
+        names = [class_name(classes, number) for number in seen[order].tolist()]
+        bars = list(zip(names, shares[order].tolist(), strict=True))
         return Figure("per_class", title, caption, _bars(bars, "right, %", "{:.1f}", shares.mean()))
 
     def draw(figure: Any) -> None:

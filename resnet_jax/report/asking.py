@@ -147,7 +147,7 @@ def make_look(
     @jax.jit
     def step(variables: dict[str, Any], images: jax.Array) -> tuple[jax.Array, ...]:
         shown = normalise(images, mean, std, model.param_dtype)
-        maps = model.apply(variables, shown, train=False, method="features")
+        maps: Any = model.apply(variables, shown, train=False, method="features")
         last = list(maps.values())[-1].astype(jnp.float32)
         logits, features = head(variables["params"], last)
         return jax.nn.softmax(logits), features, grad_cam(variables["params"], last)

@@ -27,10 +27,11 @@ def compare(records: Sequence[Record]) -> Page:
         if first
         else (Table("Curves", "", (), why="No run has been scored yet."),)
     )
-    best = max((r for r in records if r.best()), key=lambda r: r.best()["top1"], default=None)
     facts = {"runs": str(len(records)), "finished": str(sum(r.is_finished for r in records))}
-    if best is not None:
-        facts |= {"best top-1": f"{100 * best.best()['top1']:.2f} %", "reached by": best.name}
+    scored = [(best["top1"], record.name) for record in records if (best := record.best())]
+    if scored:
+        top1, name = max(scored, key=lambda pair: pair[0])
+        facts |= {"best top-1": f"{100 * top1:.2f} %", "reached by": name}
     return Page(
         f"{len(records)} runs",
         ", ".join(dict.fromkeys(record.config.data.name for record in records)),

@@ -18,7 +18,7 @@ CLASS_COLOURS = (
 
 # Inches: a figure is as wide as a telephone shows it with letters that can still be read.
 WIDTH, HEIGHT, _DPI = 4.3, 2.9, 186
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.edgecolor": GREY,
