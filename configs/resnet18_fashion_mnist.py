@@ -1,7 +1,8 @@
 """ResNet-18 on Fashion-MNIST (60,000 + 10,000 grey images of 28×28), five epochs.
 
-    python launch.py --config=configs/resnet18_fashion_mnist.py python launch.py
-    --config=configs/resnet18_fashion_mnist.py --config.data.name=idx --config.data.dir=DIR
+    python launch.py --config=configs/resnet18_fashion_mnist.py
+    python launch.py --config=configs/resnet18_fashion_mnist.py --config.data.name=idx
+    --config.data.dir=DIR
 
 The first line reads the copy that TFDS has prepared, the second the published IDX files in DIR.
 

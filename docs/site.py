@@ -1,12 +1,13 @@
 """The site that `mkdocs build` makes of the repository's own pages: nothing is written twice.
 
 Pages keep the places that they have in the repository, so that their links go on working. What
-they link to comes along: a file as it is, a folder as a page that lists it. The pages on the verbs
-and on the Python API are made from the flags and from the public names.
+they link to comes along: a file as it is, a folder as a page that lists it. The pages on the verbs,
+on the fields of a recipe and on the Python API are made from the code.
 """
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -14,6 +15,7 @@ from mkdocs.structure.pages import Page
 
 import resnet_jax
 from resnet_jax import commands
+from resnet_jax import config as config_lib
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("*.md", "docs/*.md", "results/*.md")
@@ -22,7 +24,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Puts each verb's page below "Command line"."""
-    pages = ["verbs/index.md", *(f"verbs/{name}.md" for name in commands.names())]
+    pages = ["verbs/index.md", *(f"verbs/{name}.md" for name in commands.names()), "fields.md"]
     for entry in config.nav:
         if "Command line" in entry:
             entry["Command line"] = pages
@@ -31,7 +33,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replaces what MkDocs found in docs/ by the pages, what they link to, and the made ones."""
-    made = {**_verbs(), "api.md": _api()}
+    made = {**_verbs(), "fields.md": _fields(), "api.md": _api()}
     pages = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     linked = {target for page in pages for target in _targets(page)} - set(pages)
     for folder in sorted({ROOT / "results"} | {path for path in linked if path.is_dir()}):
@@ -97,12 +99,29 @@ def _verb(name: str) -> str:
         lines += ["It takes a recipe, `--config=FILE`, and `--config.FIELD=VALUE`.", ""]
     flags = commands.flags_of(verb)
     if len(flags):
-        lines += ["| flag | default | what it is |", "|---|---|---|"]
-    for flag in sorted(flags):
-        default = "" if flags[flag].default is None else f"`{flags[flag].default}`"
-        about = " ".join((flags[flag].help or "").split()).replace("|", "\\|")
-        lines.append(f"| `--{flag}` | {default} | {about.replace('<', '&lt;')} |")
+        rows = [(f"--{flag}", flags[flag].default, flags[flag].help) for flag in sorted(flags)]
+        lines += _table("flag", rows)
     return "\n".join(lines) + "\n"
+
+
+def _fields() -> str:
+    """Returns the page of all fields of a recipe."""
+    lines = ["# Fields of a recipe", "", "On the command line: `--config.FIELD=VALUE`.", ""]
+    rows = [
+        (name, value, config_lib.field_of(name).help)
+        for name, value in config_lib.flatten(config_lib.defaults())
+    ]
+    return "\n".join([*lines, *_table("field", rows)]) + "\n"
+
+
+def _table(kind: str, rows: list[tuple[str, Any, str | None]]) -> list[str]:
+    """Returns the lines of a table of (name, default, what it is)."""
+    lines = [f"| {kind} | default | what it is |", "|---|---|---|"]
+    for name, value, about in rows:
+        default = "" if value is None else f"`{value}`"
+        told = " ".join((about or "").split()).replace("|", "\\|").replace("<", "&lt;")
+        lines.append(f"| `{name}` | {default} | {told} |")
+    return lines
 
 
 def _api() -> str:

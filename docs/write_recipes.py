@@ -24,8 +24,8 @@ Every file in [`configs/`](../configs). This page is written by `python docs/wri
 holds it to the files. `python launch.py --mode=recipes` lists them, and `--config` takes their names.
 
 "Measured" is the mean and deviation over seeds of runs of this package, see [results](../results/fashion_mnist.md);
-nothing of ImageNet has been. "Expected" is what others published for the same recipe, with the source; each file says
-what in it is not the same, and what it changes of the recipe before it.
+nothing of ImageNet, CIFAR or Imagenette has been. "Expected" is what others published for the same recipe, with the
+source; each file says what in it is not the same, and what it changes of the recipe before it.
 
 Hours of ImageNet are modelled, not measured (`python docs/write_recipes.py hours`): {images:,} images an epoch, each
 moving what a training step moves in 16 bit when normalisation runs in kernels of its own (`--mode=summarize` prints

@@ -18,9 +18,6 @@ from resnet_jax.models import ResNet, create_model, list_models, load_torch, sav
 if _TYPE_CHECKING:
     from resnet_jax.classifier import Classifier
 
-if _TYPE_CHECKING:
-    from resnet_jax.classifier import Classifier
-
 __all__ = [
     "Classifier",
     "ResNet",

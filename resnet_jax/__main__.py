@@ -132,7 +132,7 @@ def _define_shared_flags(values: flags.FlagValues) -> None:
 
 def _flags_in(argv: list[str]) -> Iterator[tuple[str, str]]:
     """Yields (name, value) of the flags of a command line, in both forms that absl reads."""
-    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for word, following in zip(argv[1:], [*argv[2:], ""], strict=False):
         if word == "--":
             return
         if word.startswith("-") and word != "-":
@@ -222,8 +222,10 @@ def find_recipe(path: str) -> Path:
             return candidate
     if path in known:
         return known[path]
-    names = ", ".join(str(file) for file in known.values())
-    raise UserError(f"--config={path}: no such file; there are {names or 'none here'}")
+    hint = nearest(path.removeprefix("configs/").removesuffix(".py"), known)
+    raise UserError(
+        f"--config={path}: no such file; {hint or '--mode=recipes lists what there is'}"
+    )
 
 
 def _fault_of_recipe(error: Exception, recipe_file: Path | None) -> Exception:

@@ -6,7 +6,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -21,6 +21,9 @@ from resnet_jax.distributed.mesh import jit_step, make_mesh, replicated, shard_b
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.training.step import forward
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 BATCH_SIZE, TOP = 64, 5
 
@@ -53,8 +56,9 @@ class Classifier:
       batch_size: images a step, at most.
 
     Attributes:
-      model, description: as given.
+      model: as given.
       variables: on all devices of this process.
+      description: as given.
     """
 
     def __init__(
@@ -129,7 +133,9 @@ class Classifier:
         """Yields what `predict` returns, batch by batch.
 
         Args:
-          images, top, on_error: as for `predict`.
+          images: as for `predict`.
+          top: as for `predict`.
+          on_error: as for `predict`.
           say: told the file and the fault of each image that is skipped, from a thread.
         """
         if not self.model.num_classes:
@@ -140,7 +146,7 @@ class Classifier:
         for logits in self._rows(self._logits_step, images, on_error, say):
             yield None if logits is None else self._prediction(logits, top)
 
-    def features(self, images: Any) -> np.ndarray:
+    def features(self, images: Any) -> "Float[np.ndarray, 'n f']":
         """Returns what the classifier sees, the pooled features [N, F], of images as for `predict`.
 
         Raises:
@@ -151,7 +157,7 @@ class Classifier:
         width = list(self.model.feature_info().values())[-1].channels
         return np.stack(rows) if rows else np.zeros((0, width), np.float32)
 
-    def preprocess(self, images: Any) -> np.ndarray:
+    def preprocess(self, images: Any) -> "Float[np.ndarray, 'n size size c']":
         """Returns images as the network takes them, see `resnet_jax.preprocess`."""
         return preprocess(images, self.description)
 
@@ -296,7 +302,7 @@ class Named:
             if len(names) != network.num_classes:
                 raise UserError(
                     f"--classes={self.classes}: lists {len(names)} classes, and {self.weights} has"
-                    f" {network.num_classes}"
+                    f" {network.num_classes}; give it one line for each"
                 )
             description = dataclasses.replace(description, classes=tuple(names))
         return network, variables, description

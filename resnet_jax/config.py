@@ -159,7 +159,7 @@ def check_fields(config: ConfigDict) -> None:
     # A recipe that built its own ConfigDict instead of changing the defaults.
     if absent := [dotted for dotted in _all_names() if dotted not in flat]:
         raise UserError(
-            f"config.{absent[0]} is missing: a recipe starts from resnet_jax.config.defaults()"
+            f"config.{absent[0]} is missing; start the recipe from resnet_jax.config.defaults()"
         )
     fields.check("", {name: flat[name] for name in FIELDS}, FIELDS)
     for room, table in SECTIONS.items():
@@ -189,7 +189,8 @@ def _check_sizes(config: ConfigDict, model: ResNet) -> None:
     if sizes and sizes[0] < least:
         raise UserError(
             f"config.data.progressive_sizes = {sizes!r}: too small for the strides of"
-            f" {config.model.name}, whose images need {least} pixels a side"
+            f" {config.model.name}, whose images need {least} pixels a side; begin with a larger"
+            " size"
         )
 
 

@@ -80,7 +80,9 @@ def load_pretrained(
     if Path(name).is_file():
         return _load_file(Path(name), model)
     if model is not None:
-        raise UserError(f"model = {model!r}: is for a file of weights, and {name} is none")
+        raise UserError(
+            f"model = {model!r}: is for a file of weights, and {name} is none; leave it out"
+        )
     directory, commit = Path(name), None
     if not directory.is_dir():
         directory, commit = hub.fetch(str(name), revision, _advice(str(name)))
@@ -184,7 +186,10 @@ def _weight_files(directory: Path) -> list[Path]:
             names = sorted(set(_read_json(index)["weight_map"].values()))
             missing = [part for part in names if not (directory / part).is_file()]
             if missing:
-                raise UserError(f"{directory / missing[0]}: the index names it, and it is missing")
+                raise UserError(
+                    f"{directory / missing[0]}: the index names it, and it is missing; fetch it"
+                    " again"
+                )
             return [directory / part for part in names]
     raise UserError(f"{directory}: holds none of {', '.join(_WEIGHTS)}; fetch it again")
 

@@ -6,6 +6,7 @@ import io
 import pathlib
 import pickle
 import struct
+import tarfile
 
 import numpy as np
 from PIL import Image
@@ -132,6 +133,15 @@ def imagenet(root: pathlib.Path, train: int = 32, validation: int = 12, **option
         for split, first, count in (("train", 0, train), ("validation", 10_000, validation))
     }
     return tfds_directory(root, splits, **options)
+
+
+def tar(path: pathlib.Path, files: list[tuple[str, bytes]]) -> None:
+    """Writes a tar of (name, content)."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
 
 
 def write_records(path: pathlib.Path, records: list[bytes], file_format: str) -> None:

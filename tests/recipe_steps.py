@@ -30,13 +30,16 @@ def fabricated(config, root, train=8):
         fabricate.cifar_directory(root, per_file=4)
     elif name == "folder":
         pictures = {f"class {i}": [fabricate.jpeg(2 * n + i) for n in range(9)] for i in range(2)}
-        fabricate.folder_tree(root, {"": pictures})
+        splits = [""] if config.data.eval_fraction else ["train", "val"]
+        fabricate.folder_tree(root, dict.fromkeys(splits, pictures))
     config.data.dir = None if name == "digits" else str(root)
 
 
 def narrow(config, stages):
     """Gives a recipe a network of `stages` narrow blocks, which keeps its other fields in play."""
-    config.model.stage_sizes, config.model.width = (1,) * stages, 8
+    # A group keeps a channel at least.
+    width = max(8, 64 // config_lib.build_model(config).width_per_group)
+    config.model.stage_sizes, config.model.width = (1,) * stages, width
     if config.model.norm_group_size:
         config.model.norm_group_size = 4
 

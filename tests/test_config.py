@@ -91,7 +91,7 @@ def test_a_recipe_that_lacks_fields_is_told_where_to_start():
     config = config_lib.defaults()
     with config.unlocked():
         del config.data.flip
-    with pytest.raises(UserError, match=r"config.data.flip is missing: a recipe starts from"):
+    with pytest.raises(UserError, match=r"config.data.flip is missing; start the recipe from"):
         config_lib.validate(config)
 
 

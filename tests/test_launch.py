@@ -21,7 +21,7 @@ TINY = (
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--config=configs/quickstrat.py"], "configs/quickstart.py"),
+        (["--config=configs/quickstrat.py"], "did you mean 'quickstart'"),
         ([QUICK, "--config.optimizer.momentun=0.5"], "did you mean 'optimizer.momentum'"),
         ([QUICK, "--config.batch_size=many"], "--config.batch_size=many"),
         ([QUICK, "--config.data.name=idx"], "config.data.dir"),

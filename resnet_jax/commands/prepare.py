@@ -73,7 +73,10 @@ def prepare(
     if fault := data.FIELDS["eval_fraction"].fault(eval_fraction):
         raise UserError(f"--eval_fraction={eval_fraction}: {fault}")
     if eval_fraction is not None and name != "folder":
-        raise UserError(f"--eval_fraction={eval_fraction}: holds out files of --source=folder only")
+        raise UserError(
+            f"--eval_fraction={eval_fraction}: holds out files of --source=folder only; leave it"
+            " out"
+        )
     sources = _sources(name, data_dir, eval_fraction, splits)
     for line in dict.fromkeys(line for source in sources.values() for line in source.notes):
         print(line)

@@ -113,7 +113,7 @@ def _plan(
         if source.image_shape is not None:
             raise UserError(
                 f"config.data.name = {source.name!r}: its {split} images all have one size and need"
-                " no shards"
+                " no shards; train on it as it is"
             )
     classes = {source.classes for source in sources.values()}
     if len(classes) != 1:

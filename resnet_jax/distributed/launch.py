@@ -107,8 +107,8 @@ def _arguments(
     if given != (None, None, None):
         if coordinator is None or num_processes is None or process_id is None:
             raise UserError(
-                "--coordinator, --num_processes and --process_id go together: "
-                f"got {coordinator}, {num_processes}, {process_id}"
+                f"--coordinator={coordinator} --num_processes={num_processes}"
+                f" --process_id={process_id}: go together; give all three, or none"
             )
         if not 0 <= process_id < num_processes:
             raise UserError(
@@ -130,7 +130,8 @@ def _arguments(
         )
     if launcher == "k8s" and importlib.util.find_spec("kubernetes") is None:
         raise UserError(
-            'Kubernetes: JAX finds the other processes with a package: pip install "jax[k8s]"'
+            "--coordinator is missing, and so is the package by which JAX finds Kubernetes' pods;"
+            ' pip install "jax[k8s]"'
         )
     arguments: dict[str, Any] = {} if launcher == "tpu" else {"cluster_detection_method": launcher}
     if alone:

@@ -1,6 +1,6 @@
 """Residual blocks: basic and bottleneck, versions v1, v1.5 and v2, and the shortcuts A to D."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -29,6 +29,9 @@ from resnet_jax.models.layers import (
     drop_branch,
 )
 from resnet_jax.ops.relu import relu
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class BlockFields(nn.Module, kw_only=True):
@@ -184,8 +187,11 @@ class ResidualBlock(BlockFields):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool = False, drop_rate: float | jax.Array = 0.0
-    ) -> jax.Array:
+        self,
+        x: "Float[jax.Array, 'n h w c']",
+        train: bool = False,
+        drop_rate: float | jax.Array = 0.0,
+    ) -> "Float[jax.Array, 'n h_out w_out f']":
         """Applies the block; `train` drops its branch at `drop_rate` (rng "dropout")."""
         zeros, ones = nn.initializers.zeros, nn.initializers.ones
         before = self.version == "v2"
@@ -307,7 +313,9 @@ class BottleneckBlock(ResidualBlock):
 BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
 
 
-def widen_identity(x: jax.Array, features: int, stride: int, *, pool: bool = False) -> jax.Array:
+def widen_identity(
+    x: "Float[jax.Array, 'n h w c']", features: int, stride: int, *, pool: bool = False
+) -> "Float[jax.Array, 'n h_out w_out f']":
     """Option A of He et al. 2015: -> [N, ceil(H / stride), ceil(W / stride), features].
 
     Args:

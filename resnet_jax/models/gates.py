@@ -5,13 +5,16 @@ nothing beside the map, and so its gradients are added over devices without roun
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from resnet_jax.models.layers import global_mean, he_fan_out
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class SqueezeExcite(nn.Module):
@@ -25,7 +28,7 @@ class SqueezeExcite(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h w c']":
         channels = x.shape[-1]
         squeezed = max(8, int(channels * self.ratio + 4) // 8 * 8)
         dtypes = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
@@ -46,7 +49,7 @@ class EfficientChannelAttention(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h w c']":
         size = max(3, int((math.log2(x.shape[-1]) + 1) / 2) // 2 * 2 + 1)
         dtypes = {"dtype": self.param_dtype, "param_dtype": self.param_dtype}
         conv = nn.Conv(1, (size,), use_bias=False, name="conv", **dtypes)

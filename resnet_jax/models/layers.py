@@ -1,7 +1,7 @@
 """The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,9 @@ from resnet_jax.models.checks import check_divides
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
 from resnet_jax.ops.max_pool import max_pool
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Initializer = Callable[..., jax.Array]
 ModuleFactory = Callable[..., nn.Module]
@@ -48,7 +51,7 @@ class Conv(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h_out w_out f']":
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         if self.standardize:
@@ -127,8 +130,10 @@ class BatchNorm(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalises x [N, H, W, C]."""
+    def __call__(
+        self, x: "Float[jax.Array, 'n h w c']", train: bool
+    ) -> "Float[jax.Array, 'n h w c']":
+        """Normalises x."""
         channels = x.shape[-1:]
         stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         scale = self.param("scale", self.scale_init, channels, self.param_dtype)
@@ -182,7 +187,9 @@ class GroupNorm(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: "Float[jax.Array, 'n h w c']", train: bool = False
+    ) -> "Float[jax.Array, 'n h w c']":
         del train
         channels = x.shape[-1]
         check_divides(self.groups, channels, "norm_channel_groups")
@@ -219,12 +226,14 @@ NORMS: Mapping[str, Norm] = {
 }
 
 
-def global_mean(x: jax.Array) -> jax.Array:
-    """Returns the mean over positions, [N, H, W, C] -> [N, C], taken in float32 or better."""
+def global_mean(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n c']":
+    """Returns the mean over positions, taken in float32 or better."""
     return jnp.mean(x, (1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 
-def average_pool(x: jax.Array, stride: int) -> jax.Array:
+def average_pool(
+    x: "Float[jax.Array, 'n h w c']", stride: int
+) -> "Float[jax.Array, 'n h_out w_out c']":
     """Averages windows of `stride` x `stride`.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C]. A window that reaches past the edge
@@ -239,8 +248,8 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
-def average_ahead(x: jax.Array) -> jax.Array:
-    """Averages each pixel of [N, H, W, C] with the next ones, zeros beyond the edge.
+def average_ahead(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h w c']":
+    """Averages each pixel with the next ones, zeros beyond the edge.
 
     What becomes of D's 2x2 pool, as timm has it, where a dilation takes the place of its stride.
     """
@@ -249,7 +258,7 @@ def average_ahead(x: jax.Array) -> jax.Array:
     return (rows[:, :, :-1] + rows[:, :, 1:]) / 4
 
 
-def blur(x: jax.Array, stride: int) -> jax.Array:
+def blur(x: "Float[jax.Array, 'n h w c']", stride: int) -> "Float[jax.Array, 'n h_out w_out c']":
     """Smooths by (1, 2, 1) / 4 both ways, edges reflected, and takes every stride-th pixel.
 
     [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), C]; Zhang 2019, "Making Convolutional
@@ -266,7 +275,7 @@ def blur(x: jax.Array, stride: int) -> jax.Array:
     return x
 
 
-def max_pool_zeros(x: jax.Array) -> jax.Array:
+def max_pool_zeros(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h_out w_out c']":
     """Pools as `max_pool`, but with zeros round the map: BiT's stem, whose map has both signs."""
     pooled = max_pool(x)
     for axis in (1, 2):
@@ -279,8 +288,10 @@ def max_pool_zeros(x: jax.Array) -> jax.Array:
 ANTI_ALIAS: Mapping[str, Callable[..., jax.Array]] = {"average": average_pool, "blur": blur}
 
 
-def drop_branch(branch: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
-    """Drops the branch [N, H, W, C] of each image at a rate, and scales the others up.
+def drop_branch(
+    branch: "Float[jax.Array, 'n h w c']", rate: float | jax.Array, key: jax.Array
+) -> "Float[jax.Array, 'n h w c']":
+    """Drops the branch of each image at a rate, and scales the others up.
 
     Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, scaled in training rather
     than in testing so that the network without it is the plain one.

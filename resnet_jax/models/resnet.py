@@ -1,7 +1,7 @@
 """The residual network: one module whose fields make every variant of the family."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,9 @@ from resnet_jax.models.layers import (
 from resnet_jax.models.scan import scan_blocks
 from resnet_jax.ops.max_pool import max_pool
 from resnet_jax.ops.relu import relu
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
 
 
 class FeatureInfo(NamedTuple):
@@ -104,11 +107,15 @@ class ResNet(BlockFields):
         self._check_fields()
         super().__post_init__()
 
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: "Shaped[jax.Array, 'n h w c']", train: bool = False
+    ) -> "Float[jax.Array, 'n k']":
         """Returns logits [N, num_classes], or pooled features where `num_classes` is 0."""
         return self._forward(images, train, head=True)
 
-    def features(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+    def features(
+        self, images: "Shaped[jax.Array, 'n h w c']", train: bool = False
+    ) -> "dict[str, Float[jax.Array, 'n _ _ _']]":
         """Returns {"stem", "stage1" ..}: the map before the stem's pool and those after the stages.
 
         Each is [N, ceil(H / stride), ceil(W / stride), channels] in `dtype`, as `feature_info` says

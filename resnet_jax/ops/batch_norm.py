@@ -4,33 +4,37 @@ derivative.
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
 def batch_normalize(
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    about: jax.Array,
+    x: "Float[jax.Array, 'n h w c']",
+    scale: "Float[jax.Array, ' c']",
+    bias: "Float[jax.Array, ' c']",
+    about: "Float[jax.Array, ' c']",
     groups: int,
     epsilon: float,
     axis_name: str | Sequence[str] | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns (x - mean) / sqrt(var + epsilon) * scale + bias [N, H, W, C], mean and biased var
-    [groups, C].
+) -> (
+    "tuple[Float[jax.Array, 'n h w c'], Float[jax.Array, 'groups c'], Float[jax.Array, 'groups c']]"
+):
+    """Returns (x - mean) / sqrt(var + epsilon) * scale + bias, mean and biased var.
 
     The derivative is that of Ioffe and Szegedy 2015, section 3, with the sums gathered: the
     gradient of x needs the same two sums over positions that are the gradients of scale and bias,
     and one more reading of x.
 
     Args:
-      x: [N, H, W, C]; N is a multiple of `groups`, and a group is a run of consecutive images.
-      scale, bias: [C].
-      about: [C], roughly the mean: the variance is taken about it. The result does not depend on
+      x: n is a multiple of `groups`, and a group is a run of consecutive images.
+      about: roughly the mean: the variance is taken about it. The result does not depend on
         it.
       groups: parts of the batch that have statistics of their own.
       epsilon: added to the variance.

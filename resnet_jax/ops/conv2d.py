@@ -5,6 +5,7 @@ shapes that XLA:CPU runs badly. They are plain functions of the two arrays: JAX 
 """
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +14,27 @@ from jax import lax
 from resnet_jax.ops.cpu_conv2d import Geometry, choose
 from resnet_jax.ops.device_sums import convolve_rounded
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 def conv2d(
-    images: jax.Array,
-    kernel: jax.Array,
+    images: "Float[jax.Array, 'n h w c']",
+    kernel: "Float[jax.Array, 'kh kw c_group f']",
     *,
     strides: tuple[int, int] = (1, 1),
     padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
     dilation: int = 1,
     groups: int = 1,
-) -> jax.Array:
+) -> "Float[jax.Array, 'n h_out w_out f']":
     """Convolves images with a kernel, channels last, without a bias.
 
     Differentiable to any order in forward and reverse mode, and good under `vmap`, `shard_map` and
     `jax.export`.
 
     Args:
-      images: [N, H, W, C].
-      kernel: [kh, kw, C / groups, F]; rounded to the dtype of `images`. Its gradient has the
+      images: channels last.
+      kernel: c_group is c / groups; rounded to the dtype of `images`. Its gradient has the
         kernel's dtype, and is added over devices in it (see `device_sums`).
       strides: step between outputs, in pixels (vertical, horizontal).
       padding: zeros added (before, after) in each of the two directions.
@@ -38,7 +42,7 @@ def conv2d(
       groups: number of independent channel groups; divides C and F.
 
     Returns:
-      [N, H', W', F] in the dtype of `images`.
+      The sums, in the dtype of `images`.
     """
     (_, height, width, _), (rows, columns, _, _) = images.shape, kernel.shape
     geometry = Geometry((height, width), (rows, columns), strides, padding)

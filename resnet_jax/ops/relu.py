@@ -1,15 +1,19 @@
 """ReLU, with a derivative and a hold on its output that suit each platform."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def relu(x: jax.Array, of_sum: bool = False) -> jax.Array:
+def relu(x: "Float[jax.Array, '*shape']", of_sum: bool = False) -> "Float[jax.Array, '*shape']":
     """Returns max(x, 0), with the derivative of `jax.nn.relu`, which is 0 at 0.
 
     `of_sum` tells that x is a sum of maps: a GPU's compiler would compute its sign again in the

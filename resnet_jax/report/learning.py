@@ -1,6 +1,7 @@
 """Learning curves: of one run, and of many with their means over seeds."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,33 @@ def draw_svg(
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
-    from matplotlib.figure import Figure as Canvas
-
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
-    ):
-        figure = Canvas(figsize=(7.5, 4.5), layout="constrained")
+    with drawing(path, 7.5, 4.5) as figure:
         axes = figure.add_subplot(xlabel="epoch", ylabel="top-1")
         over_seeds(axes, runs, _SCORED, "train_top1")
         for label, level in levels.items():
             axes.axhline(level, color="grey", linewidth=1, linestyle=":", label=label)
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
+
+
+@contextlib.contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
+    """Yields an empty figure, in inches, and writes it as an SVG: the same lines, the same file.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
+    ):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
         figure.savefig(path, metadata={"Date": None})
 
 

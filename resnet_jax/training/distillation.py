@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from resnet_jax.fields import Field, Needs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _TEACHER = (Needs("teacher"),)
 FIELDS = {
@@ -29,15 +32,17 @@ FIELDS = {
 }
 
 
-def distance(logits: jax.Array, taught: jax.Array, temperature: float) -> jax.Array:
-    """Returns [N]: T^2 times the Kullback-Leibler divergence of two networks at temperature T.
+def distance(
+    logits: "Float[jax.Array, 'n k']", taught: "Float[jax.Array, 'n k']", temperature: float
+) -> "Float[jax.Array, ' n']":
+    """Returns T^2 times the Kullback-Leibler divergence of two networks at temperature T.
 
     That of softmax(logits / T) from softmax(taught / T), in nats. With the factor T^2 its gradient
     keeps its size when T changes (Hinton et al. 2015, section 2).
 
     Args:
-      logits: [N, K], of the network that learns.
-      taught: [N, K], of the teacher.
+      logits: of the network that learns.
+      taught: of the teacher.
       temperature: T.
     """
     target = jax.nn.log_softmax(taught / temperature)
@@ -58,7 +63,12 @@ class Distillation:
     temperature: float
     weight: float
 
-    def mix(self, losses: jax.Array, logits: jax.Array, taught: jax.Array) -> jax.Array:
-        """Returns [N]: (1 - weight) * losses + weight * `distance`."""
+    def mix(
+        self,
+        losses: "Float[jax.Array, ' n']",
+        logits: "Float[jax.Array, 'n k']",
+        taught: "Float[jax.Array, 'n k']",
+    ) -> "Float[jax.Array, ' n']":
+        """Returns (1 - weight) * losses + weight * `distance`."""
         apart = distance(logits, taught.astype(logits.dtype), self.temperature)
         return (1 - self.weight) * losses + self.weight * apart

@@ -1,12 +1,15 @@
 """Losses of logits against target distributions, one number an example."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from resnet_jax.fields import Field
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 FIELDS = {
     "name": Field(
@@ -20,14 +23,19 @@ FIELDS = {
 }
 
 
-def softmax_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Returns [N]: cross-entropy of targets [N, K] under softmax of logits [N, K], in nats."""
+def softmax_cross_entropy(
+    logits: "Float[jax.Array, 'n k']", targets: "Float[jax.Array, 'n k']"
+) -> "Float[jax.Array, ' n']":
+    """Returns each example's cross-entropy of targets under softmax of logits, in nats."""
     return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
 
-def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Returns [N]: the mean over classes of the binary cross-entropies, in nats (Wightman et al.
-    2021).
+def binary_cross_entropy(
+    logits: "Float[jax.Array, 'n k']", targets: "Float[jax.Array, 'n k']"
+) -> "Float[jax.Array, ' n']":
+    """Returns each example's mean over classes of the binary cross-entropies, in nats.
+
+    Wightman et al. 2021, section 2.
     """
     return -jnp.mean(
         targets * jax.nn.log_sigmoid(logits) + (1 - targets) * jax.nn.log_sigmoid(-logits), axis=-1
@@ -37,10 +45,8 @@ def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 LOSSES = {"softmax": softmax_cross_entropy, "bce": binary_cross_entropy}
 
 
-def smooth(targets: jax.Array, label_smoothing: float) -> jax.Array:
-    """Spreads a share of each target [N, K] evenly over its classes (Szegedy et al. 2016, section
-    7).
-    """
+def smooth(targets: "Float[jax.Array, 'n k']", label_smoothing: float) -> "Float[jax.Array, 'n k']":
+    """Spreads a share of each target evenly over its classes (Szegedy et al. 2016, section 7)."""
     return targets * (1 - label_smoothing) + label_smoothing / targets.shape[-1]
 
 

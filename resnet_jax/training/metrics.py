@@ -3,17 +3,24 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Num
 
 # Behind any place that counts as a hit, also where there are fewer classes than such places.
 _NO_HIT = 1_000_000
 
 
 def example_sums(
-    logits: jax.Array, targets: jax.Array, losses: jax.Array, mask: jax.Array
-) -> dict[str, jax.Array]:
+    logits: "Float[jax.Array, 'n k']",
+    targets: "Float[jax.Array, 'n k']",
+    losses: "Float[jax.Array, ' n']",
+    mask: "Bool[jax.Array, ' n']",
+) -> "dict[str, Num[jax.Array, '']]":
     """Sums a batch's losses and hits; masked examples count for nothing.
 
     An example is a top-k hit when fewer than k classes come before its target in the order of
@@ -21,10 +28,9 @@ def example_sums(
     its largest.
 
     Args:
-      logits: [N, K].
-      targets: [N, K], rows that sum to one.
-      losses: [N].
-      mask: [N], True where the example counts.
+      logits, losses: what the network and the loss made of the batch.
+      targets: rows that sum to one.
+      mask: True where the example counts.
 
     Returns:
       "loss" (float), "top1", "top5" and "examples" (int32): sums over the batch.

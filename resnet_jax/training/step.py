@@ -7,7 +7,7 @@ Both are plain functions of arrays. What a recipe decides comes by keyword, is b
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,9 @@ from resnet_jax.training.metrics import example_sums
 from resnet_jax.training.optimizer import schedule_at
 from resnet_jax.training.schedule import Schedule
 from resnet_jax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Batch = Mapping[str, jax.Array]
 Augment = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
@@ -241,7 +244,7 @@ def forward(
     *,
     model: nn.Module,
     normalise: Callable[[jax.Array], jax.Array],
-) -> jax.Array:
+) -> "Float[jax.Array, 'n k']":
     """Returns the logits [N, K] of a batch's "image", uint8 [N, H, W, C], in evaluation mode."""
     # Flax states the type of all that `apply` may return, also with `mutable`.
     logits: Any = model.apply(variables, normalise(batch["image"]), train=False)

@@ -84,6 +84,21 @@ def test_the_page_has_scores_and_times_beside_pytorch(tmp_path):
     assert "| `python x` | 2020-01-02, jax 1 |" in page
 
 
+def test_runs_that_are_not_scored_on_the_test_images_stand_apart_as_gains(tmp_path):
+    runs = {"recipe": (0.75, 0.5), "small": (0.25, 0.5), "small,data.mixup=0.2": (0.5, 1.0)}
+    for name, scores in runs.items():
+        facts = {} if name == "recipe" else {"scored_on": "train[48000:]"}
+        for seed, score in enumerate(scores):
+            log = fabricated(seed, [score], name=name, **facts)
+            fashion_mnist.write(log, tmp_path / "fashion_mnist")
+    fashion_mnist.write_page(tmp_path)
+    page = (tmp_path / "fashion_mnist.md").read_text()
+    assert page.partition("## Seconds")[0].count("small") == 0
+    assert "| small | as it is | 2 | 0.3750 ± 0.1768 |" in page
+    assert "| small | data.mixup=0.2 | 2 | 0.7500 ± 0.3536 | 0.3750 ± 0.1768 |" in page
+    assert "small" not in (tmp_path / "fashion_mnist.svg").read_text()
+
+
 def test_the_command_keeps_runs_and_says_what_is_missing(workdir, tmp_path, monkeypatch, capsys):
     command = ["fashion_mnist", f"--output={tmp_path}"]
     monkeypatch.setattr(sys, "argv", command)

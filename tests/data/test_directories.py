@@ -7,7 +7,6 @@ import json
 import pickle
 import re
 import struct
-import tarfile
 import threading
 from contextlib import nullcontext
 
@@ -423,25 +422,19 @@ def test_the_command_prepares_parts_of_a_tfds_set(tmp_path, capsys):
         command.prepare("digits", None, str(tmp_path / "x"))
 
 
-def tar(path, files):
-    with tarfile.open(path, "w") as archive:
-        for name, content in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-
-
 def test_imagenets_tars_are_read_in_place(tmp_path, monkeypatch):
     ids = fabricate.wordnet_ids()
     inner = []
     for place, wordnet_id in enumerate(ids[:3]):
-        tar(
+        fabricate.tar(
             tmp_path / "class.tar",
             [(f"{wordnet_id}_{i}.JPEG", x) for i, x in enumerate(images(9 * place, 2))],
         )
         inner.append((f"{wordnet_id}.tar", (tmp_path / "class.tar").read_bytes()))
-    tar(tmp_path / "ILSVRC2012_img_train.tar", inner[::-1])
-    tar(tmp_path / "ILSVRC2012_img_val.tar", [("b.JPEG", b"second"), ("a.JPEG", b"first")])
+    fabricate.tar(tmp_path / "ILSVRC2012_img_train.tar", inner[::-1])
+    fabricate.tar(
+        tmp_path / "ILSVRC2012_img_val.tar", [("b.JPEG", b"second"), ("a.JPEG", b"first")]
+    )
     answers = {"labels.txt": ids, "validation_labels.txt": [ids[7], ids[5]]}
     monkeypatch.setattr(tars, "_listed", answers.get)
     tree = {"name": "imagenet_tars", "dir": tmp_path}

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import scipy.stats
 from data_settings import settings
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
 from resnet_jax import data
 from resnet_jax.data.images import operations, policies
-from resnet_jax.data.images.policies import Draws
+from resnet_jax.data.images.draws import Draws
 
+STREAM = policies._STREAM
 FILL = (124, 116, 104)
 GOLDENS = json.loads(pathlib.Path(__file__).with_name("policy_goldens.json").read_text())["cases"]
 
@@ -149,6 +150,26 @@ def test_an_operation_is_torchvisions_or_timms(case):
         assert np.abs(found - expected).max() <= 0.01
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_operations_written_for_speed_are_pillows_own(mode):
+    for pixels in (*photos(), photos()[0][:3, :3], np.full((4, 4, 3), 7, np.uint8)):
+        image = Image.fromarray(pixels).convert(mode)
+        pairs = [
+            (operations.autocontrast(image), ImageOps.autocontrast(image)),
+            (operations.invert(image), ImageOps.invert(image)),
+        ]
+        for factor in (0.0, 0.1, 0.55, 1.0, 1.3, 1.99):
+            pairs += [
+                (operations.contrast(image, factor), ImageEnhance.Contrast(image).enhance(factor)),
+                (
+                    operations.sharpness(image, factor),
+                    ImageEnhance.Sharpness(image).enhance(factor),
+                ),
+            ]
+        for found, expected in pairs:
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_grey_images_go_through_every_operation():
     pixels = photos()[0][..., 0]
     for name in operations.OPERATIONS:
@@ -161,7 +182,7 @@ COUNT = 10_000
 
 
 def drawn(function, *arguments):
-    return [function(Draws(0, 3, index), *arguments) for index in range(COUNT)]
+    return [function(Draws(STREAM, 0, 3, index), *arguments) for index in range(COUNT)]
 
 
 def is_uniform(counts, expected):
@@ -266,7 +287,7 @@ def test_colour_jitter_is_uniform_and_in_any_order():
 
 
 def test_a_draw_depends_on_seed_epoch_index_and_copy_alone():
-    draw = lambda *key: policies.randaugment(Draws(*key), 224, 8, 7.0, 0.5, True, 1.0)  # noqa: E731
+    draw = lambda *key: policies.randaugment(Draws(STREAM, *key), 224, 8, 7.0, 0.5, True, 1.0)  # noqa: E731
     assert draw(1, 2, 3, 0) == draw(1, 2, 3)
     keys = [(1, 2, 3, 0), (0, 2, 3, 0), (1, 0, 3, 0), (1, 2, 0, 0), (1, 2, 3, 1)]
     assert len({tuple(draw(*key)) for key in keys}) == len(keys)
@@ -274,7 +295,7 @@ def test_a_draw_depends_on_seed_epoch_index_and_copy_alone():
 
 def test_draws_never_change():
     """A run must go on tomorrow with the draws of today."""
-    words = [round(Draws(0, 1, index).uniform(), 9) for index in range(3)]
+    words = [round(Draws(STREAM, 0, 1, index).uniform(), 9) for index in range(3)]
     assert words == [0.148294198, 0.550767469, 0.788153706]
 
 
@@ -298,7 +319,7 @@ def test_a_loader_changes_the_crops_and_nothing_else(policy):
     )
     for index, before, after in rows:
         image = Image.fromarray(before)
-        for name, amount in draw(Draws(5, 1, index)):
+        for name, amount in draw(Draws(STREAM, 5, 1, index)):
             image = operations.apply(image, name, amount, fill)
         assert np.array_equal(after, np.asarray(image))
     assert (plain["image"] != changed["image"]).any((1, 2, 3)).mean() > 0.5

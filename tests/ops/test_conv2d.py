@@ -287,7 +287,7 @@ def test_eight_devices_exchange_only_sums():
 
 
 def network_gradients(dtype, images):
-    fields = {"stage_sizes": (1, 1, 1, 1), "width": 32, "num_classes": 10}
+    fields = {"stage_sizes": (1, 1), "width": 32, "num_classes": 10}
     model = create_model("resnet18", dtype=dtype, param_dtype=dtype, **fields)
     variables = jax.jit(partial(create_model("resnet18", **fields).init, train=False))(
         jax.random.key(0), images

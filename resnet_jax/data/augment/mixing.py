@@ -1,22 +1,27 @@
 """Mixup and CutMix on the device, between neighbours of the batch."""
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment.transforms import rectangle
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Key, Shaped
+
 
 def mix(
-    keys: jax.Array,
-    images: jax.Array,
-    targets: jax.Array,
-    mask: jax.Array,
+    keys: "Key[jax.Array, ' n']",
+    images: "Float[jax.Array, 'n h w c']",
+    targets: "Float[jax.Array, 'n k']",
+    mask: "Bool[jax.Array, ' n']",
     mixup_alpha: float,
     cutmix_alpha: float,
     probability: float,
     cutmix_share: float,
-) -> tuple[jax.Array, jax.Array]:
+) -> "tuple[Float[jax.Array, 'n h w c'], Float[jax.Array, 'n k']]":
     """Mixes each image with its neighbour in the batch, by mixup or CutMix, each with its own
     share.
 
@@ -25,10 +30,10 @@ def mix(
     partner is masked stays as it is.
 
     Args:
-      keys: one a row, [N].
-      images: floating [N, H, W, C], N even.
-      targets: floating [N, K].
-      mask: bool [N].
+      keys: one a row.
+      images: an even number.
+      targets: rows that sum to one.
+      mask: False for rows that are no example.
       mixup_alpha: of Beta(alpha, alpha), from which the share is drawn (Zhang et al. 2017); 0: no
         mixup.
       cutmix_alpha: the same for CutMix (Yun et al. 2019); 0: no CutMix.
@@ -55,8 +60,8 @@ def mix(
     return images, share * targets + (1 - share) * neighbours(targets)
 
 
-def neighbours(rows: jax.Array) -> jax.Array:
-    """Returns `rows` [N, ...] with rows 2k and 2k + 1 exchanged; N is even."""
+def neighbours(rows: "Shaped[jax.Array, 'n ...']") -> "Shaped[jax.Array, 'n ...']":
+    """Returns `rows` with rows 2k and 2k + 1 exchanged; N is even."""
     pairs = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:])
     return pairs[:, ::-1].reshape(rows.shape)
 

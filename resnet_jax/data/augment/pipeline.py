@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from resnet_jax.data.augment import mixing, transforms
 from resnet_jax.data.augment.settings import resolve_augmentation
 from resnet_jax.data.sources.source import Source, normalisation
 from resnet_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Int, Key, UInt32
 
 Batch = Mapping[str, jax.Array]
 
@@ -92,12 +95,14 @@ def make_normalise(
     return lambda images: transforms.normalise(images, mean, std, dtype)
 
 
-def example_keys(seed: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
+def example_keys(
+    seed: "UInt32[jax.Array, '2']", epoch: "Int[jax.Array, ' n']", index: "Int[jax.Array, ' n']"
+) -> "Key[jax.Array, ' n']":
     """Returns one key an example, folded from (seed, epoch, index).
 
     Args:
-      seed: uint32 [2], the low word first.
-      epoch, index: int32 [N].
+      seed: the low word first.
+      epoch, index: of each example.
     """
     root = jax.random.fold_in(jax.random.key(seed[0], impl="threefry2x32"), seed[1])
     fold = jax.random.fold_in

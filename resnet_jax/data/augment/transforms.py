@@ -4,19 +4,27 @@ Images are [H, W, C]; `jax.vmap` maps them over a batch. Draws are always 32-bit
 the same whether or not 64-bit arithmetic is on.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Key, Shaped, UInt8
 
-def normalise(images: jax.Array, mean: np.ndarray, std: np.ndarray, dtype: Any) -> jax.Array:
+
+def normalise(
+    images: "UInt8[jax.Array, '*n c']",
+    mean: "Float[np.ndarray, ' c']",
+    std: "Float[np.ndarray, ' c']",
+    dtype: Any,
+) -> "Float[jax.Array, '*n c']":
     """Returns (images / 255 - mean) / std.
 
     Args:
-      images: uint8 [..., C].
-      mean, std: [C], of pixels in 0..1.
+      images: values 0..255.
+      mean, std: of pixels in 0..1.
       dtype: of the result.
     """
     return (images.astype(dtype) - jnp.asarray(255 * mean, dtype)) * jnp.asarray(
@@ -24,23 +32,28 @@ def normalise(images: jax.Array, mean: np.ndarray, std: np.ndarray, dtype: Any) 
     )
 
 
-def random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
+def random_flip(
+    key: "Key[jax.Array, '']", image: "Shaped[jax.Array, 'h w c']"
+) -> "Shaped[jax.Array, 'h w c']":
     """Mirrors the image left to right with probability one half."""
     return jnp.where(jax.random.bits(key, (), np.uint32) >> 31 == 1, image[:, ::-1], image)
 
 
-def alternating_flip(key: jax.Array, image: jax.Array, epoch: jax.Array) -> jax.Array:
+def alternating_flip(
+    key: "Key[jax.Array, '']", image: "Shaped[jax.Array, 'h w c']", epoch: "Int[jax.Array, '']"
+) -> "Shaped[jax.Array, 'h w c']":
     """Mirrors the image in every second epoch (Jordan 2024, arXiv 2404.00498).
 
     Args:
       key: what the first epoch's flip is a pure function of, the same in every epoch.
-      image: [H, W, C].
       epoch: from 0; in epoch 0 the image is as `random_flip` makes it.
     """
     return random_flip(key, jnp.where(epoch % 2 == 1, image[:, ::-1], image))
 
 
-def pad_and_crop(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
+def pad_and_crop(
+    key: "Key[jax.Array, '']", image: "Shaped[jax.Array, 'h w c']", pixels: int
+) -> "Shaped[jax.Array, 'h w c']":
     """Adds `pixels` of black on each side and cuts out the original size at a random place.
 
     He et al. 2015, section 4.2, for CIFAR with `pixels` = 4.
@@ -51,13 +64,13 @@ def pad_and_crop(key: jax.Array, image: jax.Array, pixels: int) -> jax.Array:
 
 
 def random_erasing(
-    key: jax.Array,
-    image: jax.Array,
+    key: "Key[jax.Array, '']",
+    image: "Float[jax.Array, 'h w c']",
     probability: float,
     scale: tuple[float, float],
     ratio: tuple[float, float],
     fill: str,
-) -> jax.Array:
+) -> "Float[jax.Array, 'h w c']":
     """Overwrites a random rectangle of a normalised image (Zhong et al. 2017, algorithm 1).
 
     The area is uniform in `scale` times the image's, the logarithm of height over width uniform in
@@ -66,7 +79,6 @@ def random_erasing(
 
     Args:
       key: what the draw is a pure function of.
-      image: floating [H, W, C].
       probability: that anything is erased.
       scale, ratio: (lowest, highest).
       fill: "zero", the mean colour after normalising, or "noise", a standard normal draw per value.

@@ -2,7 +2,7 @@
 
 import math
 
-import numpy as np
+from resnet_jax.data.images.draws import Draws
 
 _TRIES = 10
 _CROP_STREAM = 0x63726F70
@@ -33,12 +33,10 @@ def random_crop(
     Returns:
       (top, left, height, width) in pixels, inside the image.
     """
-    words = np.random.Philox(key=[seed, _CROP_STREAM], counter=[0, copy, epoch, index])
+    draws = Draws(_CROP_STREAM, seed, epoch, index, copy)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(_TRIES):
-        area, shape, down, right = (
-            (word >> 11) * 2.0**-53 for word in words.random_raw(4).tolist()
-        )
+        area, shape, down, right = (draws.uniform() for _ in range(4))
         area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
         shape = math.exp(low + (high - low) * shape)
         crop_width, crop_height = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))

@@ -3,7 +3,6 @@
 A draw is a list of (operation's name, amount), a pure function of (seed, epoch, index, copy).
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_jax.data.images import operations
+from resnet_jax.data.images.draws import Draws
 
 Steps = list[tuple[str, float]]
 
@@ -55,33 +55,6 @@ AUTOAUGMENT = (
     (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
 )
 _BLENDS = ("color", "contrast", "brightness", "sharpness")
-
-
-class Draws:
-    """Random numbers of one view of one image.
-
-    Args:
-      seed, epoch, index, copy: what they are a pure function of.
-    """
-
-    def __init__(self, seed: int, epoch: int, index: int, copy: int = 0):
-        self._words = np.random.Philox(key=[seed, _STREAM], counter=[0, copy, epoch, index])
-
-    def uniform(self) -> float:
-        """Returns a number in [0, 1)."""
-        return (self._words.random_raw() >> 11) * 2.0**-53
-
-    def below(self, count: int) -> int:
-        """Returns a whole number in 0 .. count - 1."""
-        return int(self.uniform() * count)
-
-    def sign(self) -> int:
-        return 1 if self.uniform() < 0.5 else -1
-
-    def normal(self) -> float:
-        """Returns a standard normal number (Box and Muller 1958)."""
-        radius = math.sqrt(-2 * math.log(1 - self.uniform()))
-        return radius * math.cos(2 * math.pi * self.uniform())
 
 
 def randaugment(
@@ -211,7 +184,7 @@ def make_policy(
     draw = _drawing(config, shape[1])
 
     def change(pixels: np.ndarray, epoch: int, index: int, copy: int) -> np.ndarray:
-        draws = Draws(seed, epoch, index, copy)
+        draws = Draws(_STREAM, seed, epoch, index, copy)
         steps = draw(draws) + (color_jitter(draws, jitter) if any(jitter) else [])
         if not steps:
             return pixels

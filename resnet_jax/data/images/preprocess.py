@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -12,8 +12,11 @@ from PIL import Image
 from resnet_jax.data.images import decode, geometry
 from resnet_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def preprocess(images: Any, description: Any) -> np.ndarray:
+
+def preprocess(images: Any, description: Any) -> "Float[np.ndarray, 'n size size c']":
     """Decodes, resizes, crops and normalises images as a network's description says.
 
     An EXIF rotation is applied, which timm's own transforms do not; all else is theirs, up to

@@ -75,11 +75,14 @@ def read_map(
         place = _place(name, ours, f"{where}: the data")
         member = _place(other or name, theirs, f"{where}: the network", by_number=True)
         if taken.setdefault(member, place) != place:
-            raise UserError(f"{where}: {theirs[member]!r} is {ours[taken[member]]!r} already")
+            raise UserError(
+                f"{where}: {theirs[member]!r} is {ours[taken[member]]!r} already; leave one out"
+            )
         found[place].append(member)
     if lacking := [ours[place] for place, members in found.items() if not members]:
         raise UserError(
-            f"{path}: has no line for {len(lacking)} classes of the data, such as {lacking[0]!r}"
+            f"{path}: has no line for {len(lacking)} classes of the data, such as {lacking[0]!r};"
+            " add them"
         )
     return [tuple(dict.fromkeys(members)) for members in found.values()]
 

@@ -70,7 +70,7 @@ def _images(directory: pathlib.Path, split: str) -> np.ndarray:
     path = _find(directory, split, "images")
     images = read(path, (3, 4))
     if 0 in images.shape:
-        raise UserError(f"{path}: holds no images (shape {images.shape})")
+        raise UserError(f"{path}: holds no images (shape {images.shape}); fetch it again")
     return images if images.ndim == 4 else images[..., None]
 
 
@@ -112,7 +112,7 @@ def _shape(path: pathlib.Path, file, dimensions: tuple[int, ...]) -> tuple[int, 
     if zero != 0 or kind != 8 or count not in dimensions:
         raise UserError(
             f"{path}: begins with {magic.hex()}, not with an IDX header of unsigned bytes in "
-            f"{' or '.join(map(str, dimensions))} dimensions"
+            f"{' or '.join(map(str, dimensions))} dimensions; fetch it again"
         )
     sizes = file.read(4 * count)
     if len(sizes) < 4 * count:

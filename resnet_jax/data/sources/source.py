@@ -218,7 +218,7 @@ class ArraySource(Source):
         self._measure, self._identify, self.faults = measure, identify, faults or {}
         if len(images) != len(labels):
             raise UserError(
-                f"{name} {split}: {len(images)} images but {len(labels)} labels; the files do not "
+                f"{name} {split}: {len(images)} images but {len(labels)} labels; fetch files that "
                 "belong together"
             )
         check_labels(self.labels, len(classes), f"{name} {split}")

@@ -65,7 +65,8 @@ class TfdsSource(Source):
             ) from error
         if not 0 <= label < len(self.classes):
             raise UserError(
-                f"{self.where(place)}: label {label} is outside 0..{len(self.classes) - 1}"
+                f"{self.where(place)}: label {label} is outside 0..{len(self.classes) - 1};"
+                " prepare it again"
             )
         return Example(image, label)
 
@@ -220,7 +221,8 @@ def _keys(config: Any, builder: Any) -> tuple[str, str]:
         )
     if not features[label].num_classes:
         raise UserError(
-            f"config.data.name = {config.name!r}: its labels state no number of classes"
+            f"config.data.name = {config.name!r}: its labels state no number of classes; take"
+            " another data set"
         )
     return image, label
 
@@ -235,7 +237,7 @@ def _key(config: Any, features: Any, field: str, kind: type, meant: str) -> str:
     if not fitting:
         raise UserError(
             f"config.data.name = {config.name!r}: has no {kind.__name__} feature, so it is no image"
-            " classification"
+            " classification; take another data set"
         )
     if len(fitting) == 1 and not given and chosen not in known:
         return fitting[0]

@@ -143,7 +143,8 @@ def read_state(path: epath.Path, like: Any) -> Any:
     differences = compare_shapes(_shapes(like | unwanted), _shapes(saved))
     if differences:
         raise UserError(
-            f"checkpoint {path} is of another network or optimizer: {'; '.join(differences)}"
+            f"checkpoint {path} is of another network or optimizer: {'; '.join(differences)}; give"
+            " another --workdir, or the recipe that it is of"
         )
     # Into NumPy first, whatever devices wrote it: so it can be placed on any number of others.
     host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like | unwanted)
