@@ -32,6 +32,7 @@ from resnet_jax import config as config_lib
 from resnet_jax import run
 from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
+from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
 from resnet_jax.report import learning
@@ -367,6 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.data is not None:
             measure(options)
         write_page(options.output, options.form, options.study)
+    except Interrupted as interrupted:
+        return interrupted.status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
