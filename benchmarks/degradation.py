@@ -32,8 +32,10 @@ from resnet_jax import config as config_lib
 from resnet_jax import run
 from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
+from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
+from resnet_jax.report import learning
 from resnet_jax.training.loss import make_loss
 from resnet_jax.training.reporting import curves, logbook
 from resnet_jax.training.step import gradients_of
@@ -268,7 +270,7 @@ def draw(logs: Mapping[str, Sequence[Log]], form: Form, path: Path) -> None:
     Raises:
       UserError: matplotlib is not installed.
     """
-    with curves.drawing(path, 9, 7) as figure:
+    with learning.drawing(path, 9, 7) as figure:
         grid = figure.subplots(2, 2, sharey="row")
         for column, kind in enumerate(("plain", "residual")):
             above, below = grid[0][column], grid[1][column]
@@ -366,6 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.data is not None:
             measure(options)
         write_page(options.output, options.form, options.study)
+    except Interrupted as interrupted:
+        return interrupted.status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
