@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks import pages
 from benchmarks.fashion_mnist import Log, read_kept
 from resnet_jax.errors import UserError
+from resnet_jax.report import learning
 from resnet_jax.training.reporting import curves
 
 VANISHED = 0.1  # a first layer's norm beside the last convolution's
@@ -104,7 +105,7 @@ def draw(logs: Mapping[str, Sequence[Log]], depths: Sequence[int], path: Path) -
     Raises:
       UserError: matplotlib is not installed.
     """
-    with curves.drawing(path, 9, 7) as figure:
+    with learning.drawing(path, 9, 7) as figure:
         grid = figure.subplots(2, 2, sharey="row")
         for column, kind in enumerate(("plain", "residual")):
             above, below = grid[0][column], grid[1][column]

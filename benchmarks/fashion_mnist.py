@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from benchmarks import pages
 from resnet_jax import run
 from resnet_jax.errors import UserError
+from resnet_jax.report import learning
 from resnet_jax.training.reporting import curves, logbook
 
 # What the tutorial reports: test top-1, and the fastest and slowest epoch in seconds on its CPU.
@@ -176,7 +177,7 @@ def write_page(output: Path) -> None:
     tables["Runs"] = [*commands.values()]
     runs = {name: [log.epochs for log in logs] for name, logs in ours.items()}
     level = {f"the tutorial's {TUTORIAL_TOP1}": TUTORIAL_TOP1}
-    curves.draw(runs, output / "fashion_mnist.svg", level)
+    learning.draw_svg(runs, output / "fashion_mnist.svg", level)
     command = "python -m benchmarks.fashion_mnist"
     facts = {"title": "Fashion-MNIST", "command": command, "about": "fashion-mnist"}
     text = pages.page(facts | {"picture": "fashion_mnist.svg", "tables": tables})

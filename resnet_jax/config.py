@@ -47,6 +47,13 @@ FIELDS = {
         at_most=1,
     ),
     "log_every_steps": Field(100, "steps between lines of the training log", above=0),
+    "keep_thumbnails": Field(
+        64,
+        "evaluation images that the run keeps as its network sees them, for a report without the"
+        " data; 0: none",
+        at_least=0,
+        at_most=1024,
+    ),
 }
 
 SECTIONS = {
@@ -62,8 +69,9 @@ SECTIONS = {
 }
 
 # A run may go on although these differ: they do not change what it learns.
-HARMLESS = {"eval_batch_size", "log_every_steps", "data.dir", "data.num_threads", "data.prefetch"}
-HARMLESS |= {"ema.score_both"} | {f"checkpoint.{name}" for name in checkpoints.FIELDS}
+HARMLESS = {"eval_batch_size", "log_every_steps", "keep_thumbnails", "ema.score_both"}
+HARMLESS |= {"data.dir", "data.num_threads", "data.prefetch"}
+HARMLESS |= {f"checkpoint.{name}" for name in checkpoints.FIELDS}
 
 PRECISIONS = {  # precision -> dtype of the arithmetic, dtype of parameters and statistics
     "float32": ("float32", "float32"),

@@ -4,9 +4,10 @@ A power cut may leave them empty or cut short, and people copy and edit them. Wh
 again is set aside and said; what a run cannot do without is an error in a line.
 """
 
+import contextlib
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -167,6 +168,27 @@ def describe(
         raise UserError(
             f"--workdir={workdir} cannot be written to ({error.strerror or error}): name another"
         ) from error
+
+
+def note_end(
+    workdir: epath.PathLike, goodput: Mapping[str, Any], check_owner: Callable[[], None]
+) -> None:
+    """Adds to what the last start noted where its time went.
+
+    Nothing happens where that cannot be written, or another run has the workdir by now: a run that
+    ends has worse to tell then.
+
+    Args:
+      workdir: of the run.
+      goodput: from `Goodput.record`.
+      check_owner: raises `UserError` where the directory is another run's.
+    """
+    workdir = epath.Path(workdir)
+    with contextlib.suppress(OSError, UserError):
+        check_owner()
+        if starts := read_starts(workdir):
+            starts[-1]["goodput"] = dict(goodput)
+            write_atomically(workdir / STARTS, json.dumps(starts, indent=2) + "\n")
 
 
 def _check_classes(workdir: epath.Path, source: data.Source) -> None:

@@ -111,7 +111,9 @@ def score_all(subject: Subject, how: How, output_dir: str | None = None) -> None
                 + (f"; not those that the run scored: {'; '.join(changes)}" if changes else "")
             )
             model, variables = subject.read(experiment.mesh)
-        record, answers = _score(experiment, model, variables, members, how.mirror, display)
+        record, answers = score(
+            experiment, model, variables, display, members=members, mirror=how.mirror
+        )
         records.append(record | subject.origin)
         if len(records) == 1:
             table = scorecard.per_class(answers, source.classes)
@@ -130,15 +132,24 @@ def score_all(subject: Subject, how: How, output_dir: str | None = None) -> None
         display.say(to_json(record))
 
 
-def _score(
+def score(
     experiment: Experiment,
     model: ResNet,
     variables: dict[str, Any],
-    members: np.ndarray | None,
-    mirror: bool,
     display: Display,
+    *,
+    members: np.ndarray | None = None,
+    mirror: bool = False,
 ) -> tuple[dict[str, Any], Answers]:
-    """Returns the scores of a network on an experiment's evaluation split, and its answers."""
+    """Returns the scores of a network on an experiment's evaluation split, and its answers.
+
+    Args:
+      experiment: has the images.
+      model: the network.
+      variables: its variables, on all devices.
+      display: shows how far it is.
+      members, mirror: as `step.score_step` takes them.
+    """
     config, loader, answers = experiment.config, experiment.eval_loader, Answers()
     step = functools.partial(
         score_step,

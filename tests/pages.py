@@ -100,14 +100,16 @@ def _until_fence(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
 
 
 def shortened(code: str) -> str:
-    """Returns shell commands whose training takes seconds; a page's own overrides go first."""
+    """Returns commands that take seconds: their batches and images are small."""
 
     def short(found: re.Match) -> str:
         recipe = Path(found[3]).stem
         narrow = "" if recipe in PRETRAINED else NARROW
         return f"{found[0]} {SHORT} {narrow}"
 
-    code = code.replace("\\\n", " ")
+    # The made-up data has fewer images than a batch of a page.
+    code = re.sub(r" --config\.batch_size=\d+", "", code.replace("\\\n", " "))
+    code = re.sub(r" --eval_size=[\d,]+", " --eval_size=32,40", code)
     return re.sub(r"(launch\.py|resnet-jax|resnet_jax)(?: .*?)?( --config=)(\S+)", short, code)
 
 

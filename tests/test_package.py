@@ -30,9 +30,10 @@ def test_the_networks_need_jax_and_flax_and_nothing_else():
     }
 
 
-def test_training_loads_no_tensorflow_and_no_torch():
-    loaded = modules_after("import launch")
-    assert not {"tensorflow", "torch", "tensorflow_datasets", "sklearn"} & loaded
+def test_the_command_line_loads_no_tensorflow_no_torch_and_nothing_that_draws():
+    loaded = modules_after("import launch, resnet_jax.commands.report")
+    heavy = {"tensorflow", "torch", "tensorflow_datasets", "sklearn", "matplotlib", "jinja2"}
+    assert not heavy & loaded
 
 
 def test_the_package_shows_what_is_public():

@@ -32,7 +32,8 @@ def answers_of(labels, predictions, confidences):
         label, prediction, confidence = (np.append(part, [0] * masked) for part in parts)
         mask = np.arange(len(label)) < len(label) - masked
         prediction = prediction.astype(int)
-        answers.add(Scores({}, None, None, label.astype(int), mask, prediction, confidence))
+        index = np.arange(len(label)) + (rows.start or 0)
+        answers.add(Scores({}, None, None, label.astype(int), mask, prediction, confidence, index))
     return answers
 
 
@@ -194,6 +195,7 @@ def test_a_class_that_joins_two_has_the_sum_of_their_probabilities():
             return logits
 
     batch = {"image": logits, "label": np.array([0, 1] * 3), "mask": np.ones(6, bool)}
+    batch["index"] = np.arange(6)
     members = np.array([[0, -1], [1, 3]])
     scores = score_step(
         {}, batch, model=Constant(), normalise=lambda images: images,

@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from resnet_jax import config as config_lib
-from resnet_jax import data, introduction, run
+from resnet_jax import data, introduction, run, thumbnails
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed.mesh import describe_devices, is_lead
 from resnet_jax.distributed.requests import Requests
@@ -133,6 +133,8 @@ def train(
             for opened in (checkpoints, reporter, experiment.train_loader, experiment.eval_loader):
                 opened.close()
             display.say(goodput.line())
+            if is_lead():
+                run.note_end(workdir, goodput.record(), check_owner)
 
 
 def _newest_notes(checkpoints: Checkpoints) -> Notes | None:
@@ -167,6 +169,9 @@ def _begin(
     if is_lead():
         sources = experiment.train_loader.source, experiment.eval_loader.source
         run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
+        count = experiment.config.keep_thumbnails
+        if why := thumbnails.keep(workdir, experiment.eval_loader, count):
+            display.say(why)
     state = experiment.create_state(for_checkpoint=notes is not None)
     for line in experiment.notes:
         display.say(line)

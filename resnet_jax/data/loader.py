@@ -155,6 +155,22 @@ class Loader:
         if not 0 <= step < len(self):
             raise IndexError(number)
         positions, copies = self._order(step)
+        # From memory that is used again, which has one shape alone.
+        return self._begin_at(positions, copies, epoch, stopped, self._buffers.take)
+
+    def at(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the examples at `places`, int [n], of an evaluation split as a batch."""
+        shape = (len(places), *self.image_shape)
+        return self._begin_at(places, None, 0, None, lambda: np.empty(shape, np.uint8)).result()
+
+    def _begin_at(
+        self,
+        positions: np.ndarray,
+        copies: np.ndarray | None,
+        epoch: int,
+        stopped: threading.Event | None,
+        memory: Callable[[], np.ndarray],
+    ) -> PendingBatch:
         # Beyond the end are rows that only fill up the last batch.
         mask = positions < len(self.source)
         places = self._places(np.where(mask, positions, 0), epoch)
@@ -166,7 +182,7 @@ class Loader:
                 self._mask_faults(batch)
             return batch
         labels = np.zeros(len(places), np.int32)
-        images = self._buffers.take()
+        images = memory()
         batch = PendingBatch(images, labels, places, mask, epoch, positions, copies)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")

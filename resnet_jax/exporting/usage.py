@@ -70,19 +70,18 @@ def _pixels(about: Description) -> list[str]:
     size, channels = about.eval_size, len(about.mean)
     short = max(size, round(size / about.crop))
     if about.crop_mode == "squash":
-        resized = f"width = height = {short}"
+        sides = f"({short}, {short})"
     else:
-        resized = f"width, height = ({short} * side // min(image.size) for side in image.size)"
+        sides = f"[{short} * side // min(image.size) for side in image.size]"
     return [
         "import numpy as np",
         "from PIL import Image",
         "",
         f'image = Image.open("image.png").convert("{"L" if channels == 1 else "RGB"}")',
-        resized,
-        f"image = image.resize((width, height), Image.Resampling.{about.interpolation.upper()})",
-        f"left, top = round((width - {size}) / 2), round((height - {size}) / 2)",
-        f"image = image.crop((left, top, left + {size}, top + {size}))",
-        f"pixels = np.asarray(image).reshape(1, {size}, {size}, {channels})",
+        f"image = image.resize({sides}, Image.Resampling.{about.interpolation.upper()})",
+        f"left, top = (round((side - {size}) / 2) for side in image.size)",
+        f"pixels = np.asarray(image.crop((left, top, left + {size}, top + {size})))"
+        f".reshape(1, {size}, {size}, {channels})",
     ]
 
 

@@ -16,17 +16,20 @@ class Answers:
       labels: int32 [n] of each batch, the true class.
       predictions: int32 [n], the class of the highest logit; -1 where a logit is no number.
       confidences: float32 [n], the probability of that class.
+      places: int32 [n], of the examples in the split.
     """
 
     labels: list[np.ndarray] = dataclasses.field(default_factory=list)
     predictions: list[np.ndarray] = dataclasses.field(default_factory=list)
     confidences: list[np.ndarray] = dataclasses.field(default_factory=list)
+    places: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def add(self, scores: Any) -> None:
         """Adds a batch's `step.Scores`, but for the rows where the mask is False."""
         self.labels.append(scores.label[scores.mask])
         self.predictions.append(scores.prediction[scores.mask])
         self.confidences.append(scores.confidence[scores.mask])
+        self.places.append(scores.index[scores.mask])
 
     def confusion(self, num_classes: int) -> np.ndarray:
         """Returns how often each class [row] was taken for each [column], int64 [K, K].
@@ -45,16 +48,24 @@ class Answers:
         images = np.bincount(labels, minlength=num_classes)
         return images, np.bincount(labels[labels == predictions], minlength=num_classes)
 
-    def calibration_error(self, bins: int = CALIBRATION_BINS) -> float:
-        """Returns the expected calibration error, a share.
-
-        Examples fall into bins of equal width by their confidence; the error is the mean over
-        examples of how far a bin's accuracy is from its mean confidence (Guo et al. 2017, section
-        2, equation 3).
+    def calibration(
+        self, bins: int = CALIBRATION_BINS
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns of bins of equal width by confidence the examples, how many were right, and the
+        sum of their confidences, float64 [bins] each.
         """
         labels, predictions = np.concatenate(self.labels), np.concatenate(self.predictions)
         confidences = np.concatenate(self.confidences).astype(np.float64)
         places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+        counts = np.bincount(places, minlength=bins).astype(np.float64)
         right = np.bincount(places, labels == predictions, minlength=bins)
-        claimed = np.bincount(places, confidences, minlength=bins)
-        return float(np.abs(right - claimed).sum() / max(len(labels), 1))
+        return counts, right, np.bincount(places, confidences, minlength=bins)
+
+    def calibration_error(self, bins: int = CALIBRATION_BINS) -> float:
+        """Returns the expected calibration error, a share.
+
+        It is the mean over examples of how far the accuracy of their bin is from the bin's mean
+        confidence (Guo et al. 2017, section 2, equation 3).
+        """
+        counts, right, claimed = self.calibration(bins)
+        return float(np.abs(right - claimed).sum() / max(counts.sum(), 1))

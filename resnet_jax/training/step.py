@@ -55,12 +55,14 @@ class Scores(Metrics):
       label, mask: those of the batch.
       prediction: int32 [N], the class of the highest logit; -1 where a logit is no number.
       confidence: [N], its probability by softmax; 0 where a logit is no number.
+      index: int32 [N], the place of each example in its split.
     """
 
     label: jax.Array
     mask: jax.Array
     prediction: jax.Array
     confidence: jax.Array
+    index: jax.Array
 
 
 def train_step(
@@ -307,6 +309,7 @@ def score_step(
         mask=batch["mask"],
         prediction=jnp.where(is_none, -1, jnp.argmax(logits, axis=-1)),
         confidence=jnp.where(is_none, 0, best),
+        index=batch["index"],
     )
 
 

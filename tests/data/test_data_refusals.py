@@ -36,8 +36,8 @@ def array_source(*shape, **options):
 def test_a_folder_without_classes_is_refused(tmp_path):
     (tmp_path / "data" / "train").mkdir(parents=True)
     refused("train: has no class folders", name="folder", dir=str(tmp_path / "data"))
-    (tmp_path / "data" / "val").mkdir()
-    refused("has no class folders", name="folder", dir=str(tmp_path / "data"))
+    (tmp_path / "data" / "train").rmdir()
+    refused("data: has no class folders", name="folder", dir=str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize(

@@ -19,3 +19,8 @@ def test_the_site_builds_without_a_dead_link_and_loads_nothing_from_elsewhere(tm
             r'<(?:script|img|link)[^>]*(?:src|href)="(https?:[^"]*)"', page.read_text()
         )
         assert not [address for address in loaded if "canonical" not in address], page
+    for page in tmp_path.rglob("*.html"):
+        for target in re.findall(r'(?:src|href)="(?!https?:)([^"#?:]+)[^"]*"', page.read_text()):
+            # The page for missing addresses has them from the site's root on.
+            base = tmp_path if target.startswith("/") else page.parent
+            assert (base / target.lstrip("/")).exists(), f"{page.relative_to(tmp_path)}: {target}"

@@ -51,14 +51,3 @@ def test_a_row_over_seeds_has_mean_deviation_and_median_times():
 def test_a_mean_is_taken_where_every_run_has_a_score():
     longer, shorter = run(0.2, 0.4, 0.6), run(0.4, 0.6)
     assert curves.mean_curve([longer, shorter], "eval_top1") == ([1, 2], pytest.approx([0.3, 0.5]))
-
-
-def test_the_same_runs_give_the_same_picture(tmp_path):
-    pytest.importorskip("matplotlib")
-    pictures = []
-    for _ in range(2):
-        curves.draw({"net": [run(0.2, 0.4), run(0.3, 0.5)]}, tmp_path / "a.svg", {"level": 0.45})
-        pictures.append((tmp_path / "a.svg").read_text())
-    assert pictures[0] == pictures[1]
-    assert "net (n = 2)" in pictures[0]
-    assert "level" in pictures[0]

@@ -1,13 +1,9 @@
-"""Learning curves of runs and their table over seeds, from the lines of `metrics.jsonl`."""
+"""The epochs of runs and their table over seeds, from the lines of `metrics.jsonl`."""
 
-import contextlib
 import itertools
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from resnet_jax.errors import UserError
 
 Epochs = list[dict[str, float]]
 """A run, a line an epoch: "step", "epoch", "train_loss" and "train_top1" (means over the epoch, in
@@ -80,56 +76,3 @@ def mean_curve(runs: Sequence[Epochs], kind: str) -> tuple[list[float], list[flo
     found = [{line["epoch"]: line[kind] for line in epochs if kind in line} for epochs in runs]
     shared = sorted(set.intersection(*map(set, found)))
     return shared, [statistics.mean(run[epoch] for run in found) for epoch in shared]
-
-
-def draw(
-    runs: Mapping[str, Sequence[Epochs]], path: Path, levels: Mapping[str, float] = {}
-) -> None:
-    """Draws top-1 against epochs as an SVG; the same runs give the same file.
-
-    A thin line a seed, a thick one their mean; dashed, the mean of the training images.
-
-    Args:
-      runs: name -> the runs with each seed.
-      path: ends in .svg.
-      levels: label -> a score to compare with, dotted.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
-    with drawing(path, 7.5, 4.5) as figure:
-        axes = figure.add_subplot(xlabel="epoch", ylabel="top-1")
-        for number, (name, seeds) in enumerate(runs.items()):
-            color = f"C{number}"
-            for epochs in seeds:
-                axes.plot(*mean_curve([epochs], "eval_top1"), color=color, linewidth=0.6, alpha=0.6)
-            mean = mean_curve(seeds, "eval_top1")
-            marker = "o" if len(mean[0]) == 1 else ""
-            label = f"{name} (n = {len(seeds)})"
-            axes.plot(*mean, color=color, linewidth=2, marker=marker, label=label)
-            axes.plot(*mean_curve(seeds, "train_top1"), color=color, linewidth=1, linestyle="--")
-        for label, level in levels.items():
-            axes.axhline(level, color="grey", linewidth=1, linestyle=":", label=label)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
-
-
-@contextlib.contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Yields an empty figure, in inches, and writes it as an SVG: the same lines, the same file.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
-    ):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure
-        figure.savefig(path, metadata={"Date": None})

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 STEPS, WAITING = "steps", "waiting for data"
 
@@ -38,6 +39,11 @@ class Goodput:
         wall = max(self._since - self._began, 1e-9)
         shares = {work: seconds / wall for work, seconds in self._seconds.items()}
         return shares | {"other": max(0.0, 1 - sum(shares.values()))}
+
+    def record(self) -> dict[str, Any]:
+        """Returns the wall time in seconds and the `shares`, for JSON."""
+        shares = {work: round(share, 4) for work, share in self.shares().items()}
+        return {"seconds": round(self._since - self._began, 1), "shares": shares}
 
     def line(self) -> str:
         """Returns one line for a reader, for example "goodput 93 % of 61 s in steps; compiling 4 %,

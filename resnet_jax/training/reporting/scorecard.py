@@ -12,7 +12,7 @@ from resnet_jax.training.answers import Answers
 
 # So many classes are all shown; of more the worst.
 _ALL_CLASSES, _WORST = 20, 10
-_NAMED_IN_PICTURE = 40
+_NAMED_IN_PICTURE, _NUMBERED_IN_PICTURE = 40, 12
 
 
 def size_of(shape: Sequence[int]) -> int | list[int]:
@@ -130,18 +130,33 @@ def draw(confusion: np.ndarray, names: Sequence[str], path: Path) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    named = len(names) <= _NAMED_IN_PICTURE
-    side = 3 + 0.25 * len(names) if named else 9
+    side = 3 + 0.25 * len(names) if len(names) <= _NAMED_IN_PICTURE else 9
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.add_subplot(xlabel="answer", ylabel="class")
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the class", shrink=0.8)
-    if named:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(shares)), names[: len(shares)])
+    paint(figure, confusion, names)
     figure.savefig(path, dpi=120)
     return True
+
+
+def paint(figure: Any, confusion: np.ndarray, names: Sequence[str]) -> None:
+    """Puts the picture of `draw` into a figure of matplotlib; of few classes with its numbers."""
+    from matplotlib.colors import PowerNorm
+
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes = figure.add_subplot(xlabel="answer", ylabel="class")
+    # The square root: confusions of a few percent are what one looks for.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    axes.grid(visible=False)
+    if len(names) <= _NAMED_IN_PICTURE:
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(shares)), names[: len(shares)])
+    if len(names) > _NUMBERED_IN_PICTURE:
+        figure.colorbar(image, label="share of the class", shrink=0.8)
+        return
+    for row, column in np.argwhere(confusion):
+        share = shares[row, column]
+        text = f"{100 * share:.0f}" if share > 0.0995 else f"{100 * share:.1f}"
+        style = {"ha": "center", "va": "center", "fontsize": 7.5}
+        axes.text(column, row, text, color="white" if share > 0.35 else "black", **style)
 
 
 def _columns(classes: Sequence[str], width: int) -> list[str]:
