@@ -187,7 +187,15 @@ def _write_data(directory: Path) -> None:
         for number in range(24 if "pictures" in name else 2):
             pixels = draws.integers(0, 256, (40, 50, 3), np.uint8)
             Image.fromarray(pixels).save(directory / name / f"{number + 1}.jpg")
-    for name in ("cat.jpg", "dog.png", "one.png", "two.png", "new.jpg", "image.png"):
+    for name in (
+        "cat.jpg",
+        "dog.png",
+        "one.png",
+        "two.png",
+        "new.jpg",
+        "image.png",
+        "new/zero.png",
+    ):
         shutil.copy(directory / "new" / "1.jpg", directory / name)
     fabricate.imagenet(directory / "DIR", train=48)
     ids = fabricate.wordnet_ids()[:2]
