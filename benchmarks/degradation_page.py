@@ -37,6 +37,17 @@ def error_row(name: str, logs: Sequence[Log]) -> pages.Row:
     return row | {"images/s": statistics.median(speeds)}
 
 
+def pairs_of_seeds(
+    one: Sequence[Log], other: Sequence[Log], split: str
+) -> list[tuple[float, float]]:
+    """Returns the errors of two nets with each seed that both have been trained with."""
+    found, beside = (
+        dict(zip((log.header["seed"] for log in logs), errors(logs, split), strict=True))
+        for logs in (one, other)
+    )
+    return [(found[seed], beside[seed]) for seed in found if seed in beside]
+
+
 def mean_norms(logs: Sequence[Log], when: str) -> list[float]:
     """Returns each layer's norm, from the images on: the mean over seeds."""
     found = [log.header["gradients"][when] for log in logs]
@@ -59,10 +70,10 @@ def findings(logs: Mapping[str, Sequence[Log]], depths: Sequence[int]) -> list[s
     lines, (low, high) = [], (depths[0], depths[-1])
     for kind in ("plain", "residual"):
         shallow, deep = (logs.get(f"{kind}{depth}", []) for depth in (low, high))
-        if not shallow or not deep:
+        if not pairs_of_seeds(shallow, deep, "eval"):
             continue
         for split, what in (("eval", "Test"), ("train", "Training")):
-            pairs = list(zip(errors(shallow, split), errors(deep, split), strict=False))
+            pairs = pairs_of_seeds(shallow, deep, split)
             before, after = map(statistics.mean, zip(*pairs, strict=True))
             worse = sum(after > before for before, after in pairs)
             lines.append(
@@ -77,7 +88,8 @@ def findings(logs: Mapping[str, Sequence[Log]], depths: Sequence[int]) -> list[s
                 f"- Gradients of the {kind} net of {high} layers, {when}: {pages.cell(first)} in"
                 f" the first layer, {pages.cell(first / last)} times that of the last convolution."
             )
-        if worse == len(pairs) and min(ratios["start"], ratios["end"]) > VANISHED:
+        trains_worse = worse == len(pairs)  # of the training error, which came last
+        if trains_worse and min(ratios["start"], ratios["end"]) > VANISHED:
             lines.append(
                 f"- So the deeper {kind} net trains worse although its gradients do not vanish on"
                 " their way to the first layer, neither at the start nor at the end."
@@ -92,8 +104,7 @@ def gains(logs: Mapping[str, Sequence[Log]], depths: Sequence[int]) -> list[str]
         gaps = []
         for depth in depths:
             plain, residual = (logs.get(f"{kind}{depth}", []) for kind in ("plain", "residual"))
-            pairs = zip(errors(plain, split), errors(residual, split), strict=False)
-            if gap := [more - less for more, less in pairs]:
+            if gap := [more - less for more, less in pairs_of_seeds(plain, residual, split)]:
                 gaps.append(f"{statistics.mean(gap):+.2f} at {depth} layers")
         lines += [f"- Plain less residual, {what} error in points: {', '.join(gaps)}."] * bool(gaps)
     return lines

@@ -83,7 +83,7 @@ def read_kept(folder: Path, prefix: str = "") -> dict[str, list[Log]]:
     for path in sorted(folder.glob(f"*/{prefix}seed*.jsonl")):
         header, *epochs = map(json.loads, path.read_text().splitlines())
         logs.setdefault(header["name"], []).append(Log(header, epochs))
-    return logs
+    return {name: sorted(runs, key=lambda log: log.header["seed"]) for name, runs in logs.items()}
 
 
 def is_test(logs: list[Log]) -> bool:
