@@ -94,7 +94,7 @@ def _curve(record: Record, kind: str, title: str, label: str, scale: float) -> F
     caption = (
         "Grey: the training images of each stretch of the log, augmented, and with what the recipe"
         " adds to the loss. Blue: the whole evaluation split, without."
-        + (" The ring is the best." if kind == "top1" else "")
+        + (" The ring is the best checkpoint." if kind == "top1" else "")
     )
     if not record.lines:
         return Figure(kind, title, caption, why=_NOTHING.format("steps"))
