@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.report import pictures
-from resnet_jax.report.asking import Asked
+from resnet_jax.report.asking import NOT_THERE, Asked
 from resnet_jax.report.parts import Card, Figure, Gallery, Table
 from resnet_jax.report.style import BLUE, GREY, INK, ORANGE, WIDTH, drawn
 from resnet_jax.training.answers import CALIBRATION_BINS, Answers
 from resnet_jax.training.reporting import scorecard
 
-_GONE = "The evaluation images are not there, for the reason that is told at the top."
+_GONE = f"{NOT_THERE}, for the reason that is told at the top."
 NO_IMAGES = f"{_GONE} The run kept none either (config.keep_thumbnails)."
 _PICTURES = 12
 _MATRIX_CLASSES, _BAR_CLASSES, _WORST = 30, 40, 30
@@ -21,7 +21,7 @@ _LONGEST_NAME, _SHORT_NAME = 22, 15
 
 def figures(asked: Asked) -> tuple[Figure | Table, ...]:
     """Returns the confusions, the accuracy of each class, and the calibration."""
-    if asked.answers is None or asked.gone is not None:
+    if asked.answers is None or asked.why_gone is not None:
         why = f"{_GONE} This needs an answer to every image of the split."
         return tuple(maker(None, asked.classes, why) for maker in _MAKERS)
     return all_figures(asked.answers, asked.classes)
@@ -51,7 +51,7 @@ def galleries(asked: Asked) -> tuple[Gallery, ...]:
 def _gallery(asked: Asked, name: str, title: str, caption: str, *, is_right: bool) -> Gallery:
     if asked.answers is None or asked.take is None:
         return Gallery(name, title, caption, why=NO_IMAGES)
-    if asked.gone is not None:
+    if asked.why_gone is not None:
         caption += " Among the images that the run kept."
     chosen = _chosen(asked.answers, is_right)
     if not len(chosen):

@@ -66,14 +66,14 @@ def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
         own = tuple(values[place] for values in fields.values())
         groups.setdefault(own, []).append(record)
 
-    def name(own: tuple[Any, ...], first: Record) -> str:
+    def label(own: tuple[Any, ...], first: Record) -> str:
         # Many differences are no name.
         if len(fields) > _LONGEST_NAME:
             return f"as {first.name}"
         pairs = zip(fields, own, strict=True)
         return ", ".join(f"{field}={value}" for field, value in pairs) or "all runs"
 
-    return {name(own, members[0]): members for own, members in groups.items()}
+    return {label(own, members[0]): members for own, members in groups.items()}
 
 
 def _results(records: Sequence[Record]) -> Table:

@@ -13,6 +13,8 @@ from resnet_jax.training import schedule
 from resnet_jax.training.checkpointing import checkpoints
 from resnet_jax.training.reporting import curves, logbook
 
+NO_STEPS = "The log has no line on training steps: the run ended before the first was due."
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:

@@ -104,7 +104,7 @@ def test_names_from_outside_are_text_in_a_page():
 
 def test_without_its_data_a_run_is_asked_about_the_images_that_it_kept(lost, asked):
     kept = ask(str(lost), 6, None, SILENT)
-    assert "nowhere" in kept.gone
+    assert "nowhere" in kept.why_gone
     assert not kept.scores
     places, predictions = kept.answers.places[0], kept.answers.predictions[0]
     assert (len(places), places[0], places[-1]) == (16, 0, 69)
@@ -126,12 +126,12 @@ def test_without_its_data_a_run_is_asked_about_the_images_that_it_kept(lost, ask
 
 
 def test_another_place_of_the_data_is_named_on_the_command_line(lost, data_dir):
-    assert ask(str(lost), 6, str(data_dir), SILENT).gone is None
+    assert ask(str(lost), 6, str(data_dir), SILENT).why_gone is None
 
 
 def test_data_that_has_changed_is_not_taken_for_the_run_s(lost, tmp_path):
     fabricate.idx_directory(tmp_path / "other", train=96, test=69)
-    assert "have changed" in ask(str(lost), 6, str(tmp_path / "other"), SILENT).gone
+    assert "have changed" in ask(str(lost), 6, str(tmp_path / "other"), SILENT).why_gone
 
 
 def test_without_data_and_kept_images_every_missing_part_says_why(lost):
@@ -141,9 +141,7 @@ def test_without_data_and_kept_images_every_missing_part_says_why(lost):
     assert len(missing) == 7
     assert all("not there" in part.why for part in missing)
     assert "First filters" not in {part.title for part in missing}
-    assert page.render(made).count("Not here.") == 7 + sum(
-        bool(table.why) for table in parts_of(made, Table).values()
-    )
+    assert page.render(made).count("Not here.") == 7
 
 
 def test_grad_cam_and_the_head_are_those_of_the_network(asked, workdir):
