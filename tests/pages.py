@@ -84,7 +84,9 @@ def blocks(page: Path) -> list[Block]:
             if fence[1] in ("sh", "python"):
                 found.append(Block(page, number + 1, fence[1], code, reason))
             reason = ""
-        elif line.startswith("    ") and line.split()[0].split("/")[-1] in COMMANDS:
+        elif (
+            line.startswith("    ") and line.strip() and line.split()[0].split("/")[-1] in COMMANDS
+        ):
             # The README's two lines, which install the package into a fresh environment.
             found.append(Block(page, number, "sh", line.strip(), "needs a package index"))
         elif line:
@@ -103,14 +105,14 @@ def shortened(code: str) -> str:
     """Returns commands that take seconds: their batches and images are small."""
 
     def short(found: re.Match) -> str:
-        recipe = Path(found[3]).stem
+        recipe = Path(found[1]).stem
         narrow = "" if recipe in PRETRAINED else NARROW
         return f"{found[0]} {SHORT} {narrow}"
 
     # The made-up data has fewer images than a batch of a page.
     code = re.sub(r" --config\.batch_size=\d+", "", code.replace("\\\n", " "))
     code = re.sub(r" --eval_size=[\d,]+", " --eval_size=32,40", code)
-    return re.sub(r"(launch\.py|resnet-jax|resnet_jax)(?: .*?)?( --config=)(\S+)", short, code)
+    return re.sub(r"(?:launch\.py|resnet-jax|resnet_jax)(?: .*?)? --config=(\S+)", short, code)
 
 
 def run(block: Block, directory: Path, environment: dict[str, str], timeout: int) -> str:
@@ -171,7 +173,9 @@ def prepared(directory: Path) -> Iterator[dict[str, str]]:
 def leave_the_quickstart(directory: Path) -> None:
     """Removes the runs of a page, which the next one may make again."""
     for path in (directory / "runs").iterdir():
-        if path.name != "quickstart":
+        if not path.is_dir():
+            path.unlink()
+        elif path.name != "quickstart":
             shutil.rmtree(path)
 
 
@@ -261,22 +265,28 @@ _CARD = """{"architecture": "NAME", "num_classes": 1000, "pretrained_cfg": {"tag
 
 def main(names: list[str]) -> int:
     """Runs the blocks of the named pages, or of all, and returns the number of failures."""
-    pages = [page for page in PAGES if not names or page.name in names or page.stem in names]
+    if unknown := set(names) - {page.stem for page in PAGES}:
+        sys.exit(f"no such page: {', '.join(sorted(unknown))}")
     failures = 0
     with tempfile.TemporaryDirectory() as made, prepared(Path(made)) as environment:
-        for block in (block for page in pages for block in blocks(page)):
-            if block == blocks(block.page)[0]:
-                leave_the_quickstart(Path(made))
-            if block.reason:
-                print(f"left out  {block}: {block.reason}", flush=True)
-                continue
-            start = time.monotonic()
-            said = run(block, Path(made), environment, timeout=600)
-            failures += bool(said)
-            outcome = "FAILED  " if said else "ran     "
-            print(f"{outcome}  {block}, {time.monotonic() - start:.0f} s", flush=True)
-            print(said, end="\n" if said else "")
+        for page in (page for page in PAGES if not names or page.stem in names):
+            leave_the_quickstart(Path(made))
+            failures += sum(_tell(block, Path(made), environment) for block in blocks(page))
     return failures
+
+
+def _tell(block: Block, directory: Path, environment: dict[str, str]) -> bool:
+    """Runs a block, prints what came of it, and returns whether it failed."""
+    if block.reason:
+        print(f"left out  {block}: {block.reason}", flush=True)
+        return False
+    start = time.monotonic()
+    said = run(block, directory, environment, timeout=600)
+    outcome = "FAILED  " if said else "ran     "
+    print(f"{outcome}  {block}, {time.monotonic() - start:.0f} s", flush=True)
+    if said:
+        print(said)
+    return bool(said)
 
 
 if __name__ == "__main__":

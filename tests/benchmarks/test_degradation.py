@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import degradation, harness
-from benchmarks.fashion_mnist import Log, write
+from benchmarks.fashion_mnist import Log, read_kept, write
 from resnet_jax import config as config_lib
 
 pytest.importorskip("matplotlib")
@@ -56,7 +56,7 @@ def test_a_finished_run_leaves_a_log_with_its_gradients_and_is_not_run_again(
 ):
     assert degradation.main(tiny) == 0
     log = tmp_path / "degradation" / "fashion_mnist" / "depth" / "residual8" / "seed0.jsonl"
-    ((kept,),) = degradation.read_kept(log.parents[1]).values()
+    ((kept,),) = read_kept(log.parents[1]).values()
     assert kept.epochs[-1]["step"] == 2
     assert list(kept.header["gradients"]) == ["start", "start without normalisation", "end"]
     for norms in kept.header["gradients"].values():
@@ -93,6 +93,7 @@ def test_the_page_says_with_how_many_seeds_the_deepest_is_worse(tmp_path, capsys
     for seed, train in enumerate((0.75, 0.5)):
         write(fabricated("plain8", seed, 0.75, 0.5), folder)
         write(fabricated("plain32", seed, train, 0.25), folder)
+        write(fabricated("residual8", seed, 0.75, 0.75), folder)
     assert degradation.main(flags) == 0
     page = (tmp_path / "degradation.md").read_text()
     assert "| plain32 | 5 | 1,000 | 1 | 37.50 ± 17.68 | 75.00 ± 0.00 | 2 | 1,000 |" in page
@@ -102,12 +103,13 @@ def test_the_page_says_with_how_many_seeds_the_deepest_is_worse(tmp_path, capsys
     )
     assert "with 1 of 2 seeds" in page
     assert "although" not in page
+    assert "Plain less residual, test error in points: +25.00 at 8 layers." in page
     assert "Test error of the residual net" not in page
 
 
 def test_the_kept_page_is_what_the_kept_logs_make(tmp_path):
     results = harness.ROOT / "results"
     (tmp_path / "degradation").symlink_to(results / "degradation")
-    degradation.write_page(tmp_path, "fashion_mnist", "depth")
+    assert degradation.main([f"--output={tmp_path}"]) == 0
     for name in ("degradation.md", "degradation.svg"):
         assert (tmp_path / name).read_text() == (results / name).read_text()
