@@ -208,21 +208,14 @@ def _find_recipe_in(argv: list[str]) -> tuple[list[str], Path | None]:
 
 
 def find_recipe(path: str) -> Path:
-    """Returns the file of a recipe, looked for here and among those that came with the package.
-
-    Args:
-      path: of the file, or the name of a recipe: "quickstart" for configs/quickstart.py.
+    """Returns the file of a recipe, see `recipes.find`.
 
     Raises:
       UserError: there is no such file.
     """
-    known = recipes.shipped()
-    for candidate in (Path(path), *(base / path for base in recipes.bases())):
-        if candidate.is_file():
-            return candidate
-    if path in known:
-        return known[path]
-    hint = nearest(path.removeprefix("configs/").removesuffix(".py"), known)
+    if (found := recipes.find(path)) is not None:
+        return found
+    hint = nearest(path.removeprefix("configs/").removesuffix(".py"), recipes.shipped())
     raise UserError(
         f"--config={path}: no such file; {hint or '--mode=recipes lists what there is'}"
     )

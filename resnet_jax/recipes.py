@@ -28,6 +28,18 @@ def shipped() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def find(name: str) -> Path | None:
+    """Returns the file of a recipe, looked for here and among those that came with the package.
+
+    Args:
+      name: of the file, or of the recipe: "quickstart" for configs/quickstart.py.
+    """
+    for candidate in (Path(name), *(base / name for base in bases())):
+        if candidate.is_file():
+            return candidate
+    return shipped().get(name)
+
+
 def headline(path: Path) -> str:
     """Returns the first paragraph of a recipe's docstring, which says what it is, as one line."""
     return " ".join(_docstring(path).partition("\n\n")[0].split())

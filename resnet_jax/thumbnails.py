@@ -18,8 +18,8 @@ from resnet_jax.files import write_atomically
 FILE = "thumbnails.npz"
 
 # What reading an archive of arrays raises where the file holds something else.
-_OF_DAMAGE = (ValueError, LookupError, EOFError, RuntimeError, MemoryError)
-_OF_DAMAGE += (zlib.error, zipfile.BadZipFile)
+_DAMAGE_ERRORS = (ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError)
+_DAMAGE_ERRORS += (zlib.error, zipfile.BadZipFile)
 
 
 class Thumbnails(NamedTuple):
@@ -42,23 +42,30 @@ def take(loader: data.Loader, places: np.ndarray) -> Thumbnails:
       UserError: an image cannot be read, and `config.data.on_error` is "stop".
     """
     batch = loader.at(places)
-    seen = batch["mask"]
-    return Thumbnails(batch["image"][seen], batch["label"][seen], batch["index"][seen])
+    readable = batch["mask"]
+    return Thumbnails(*(batch[name][readable] for name in ("image", "label", "index")))
 
 
 def keep(workdir: epath.PathLike, loader: data.Loader, count: int) -> str | None:
     """Writes some images of an evaluation split into a workdir, the same ones at each start.
 
+    With a `count` of 0 those of an earlier start are removed.
+
     Returns:
-      Why there are none, where they cannot be read or written: no reason for a run to stop.
+      What went wrong, where they cannot be read, written or removed: no reason for a run to stop.
     """
+    path = epath.Path(workdir) / FILE
     if not count:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            return f"the pictures in {path} cannot be removed: {error.strerror or error}"
         return None
     file = io.BytesIO()
     try:
         kept = take(loader, spread(count, len(loader.source)))
         np.savez_compressed(file, **kept._asdict())
-        write_atomically(epath.Path(workdir) / FILE, file.getvalue())
+        write_atomically(path, file.getvalue())
     except (OSError, UserError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         return f"no pictures are kept for a report without the data, in {FILE}: {why}"
@@ -70,7 +77,7 @@ def read(workdir: epath.PathLike) -> Thumbnails | None:
     try:
         with np.load(io.BytesIO((epath.Path(workdir) / FILE).read_bytes())) as arrays:
             kept = Thumbnails(**{name: arrays[name] for name in Thumbnails._fields})
-    except (OSError, *_OF_DAMAGE):
+    except (OSError, *_DAMAGE_ERRORS):
         return None
     images, *others = kept
     is_whole = images.ndim == 4 and images.dtype == np.uint8 and len(images) > 0

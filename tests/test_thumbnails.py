@@ -27,6 +27,14 @@ def test_they_are_what_evaluation_shows_whichever_process_keeps_them(tmp_path):
     written = (tmp_path / thumbnails.FILE).read_bytes()
     assert thumbnails.keep(tmp_path, loader(1, 2, data__eval_size=12), 10) is None
     assert (tmp_path / thumbnails.FILE).read_bytes() == written
+    assert thumbnails.keep(tmp_path, whole, 0) is None
+    assert not (tmp_path / thumbnails.FILE).exists()
+
+
+def test_a_file_of_another_kind_is_none_of_them(tmp_path):
+    with (tmp_path / thumbnails.FILE).open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert thumbnails.read(tmp_path) is None
 
 
 def test_their_places_have_equal_distances_and_both_ends():

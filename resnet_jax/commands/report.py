@@ -1,7 +1,7 @@
 """`--mode=report`: a page that explains a run, or compares several."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -58,7 +58,7 @@ def report(
         written.
     """
     check_packages()
-    found = [workdir for given in workdirs for workdir in runs_in(given)]
+    found = _each_once(workdir for given in workdirs for workdir in runs_in(given))
     directory = output_dir or _holding(workdirs)
     if "://" in str(directory):
         raise UserError(f"--output_dir={directory}: must be a local directory; name one")
@@ -80,6 +80,14 @@ def report(
     return path
 
 
+def _each_once(workdirs: Iterable[str]) -> list[str]:
+    """Returns directories without those that were named before, be it by another path."""
+    found: dict[str, str] = {}
+    for workdir in workdirs:
+        found.setdefault(workdir if "://" in workdir else os.path.realpath(workdir), workdir)
+    return list(found.values())
+
+
 def _holding(workdirs: Sequence[str]) -> str:
     """Returns the only workdir, or the folder that holds all of them."""
     if len(workdirs) == 1:
@@ -91,8 +99,8 @@ def _holding(workdirs: Sequence[str]) -> str:
 
 
 def _within(path: str, folder: str) -> str:
-    """Returns a path as seen from a folder; one in a bucket as it is."""
-    return path if "://" in path else os.path.relpath(path, folder)
+    """Returns a path as seen from a folder; as it is where one of them is in a bucket."""
+    return path if "://" in path + folder else os.path.relpath(path, folder)
 
 
 def runs_in(workdir: str) -> list[str]:

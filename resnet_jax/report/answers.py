@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.report import pictures
-from resnet_jax.report.asking import Asked
+from resnet_jax.report.asking import NOT_THERE, Asked
 from resnet_jax.report.parts import Card, Figure, Gallery, Table
 from resnet_jax.report.style import BLUE, GREY, INK, ORANGE, WIDTH, drawn
 from resnet_jax.training.answers import CALIBRATION_BINS, Answers
 from resnet_jax.training.reporting import scorecard
 
-_GONE = "The evaluation images are not there, for the reason that is told at the top."
+_GONE = f"{NOT_THERE}, for the reason that is told at the top."
 NO_IMAGES = f"{_GONE} The run kept none either (config.keep_thumbnails)."
 _PICTURES = 12
 _MATRIX_CLASSES, _BAR_CLASSES, _WORST = 30, 40, 30
@@ -21,8 +21,8 @@ _LONGEST_NAME, _SHORT_NAME = 22, 15
 
 def figures(asked: Asked) -> tuple[Figure | Table, ...]:
     """Returns the confusions, the accuracy of each class, and the calibration."""
-    if asked.answers is None or asked.gone is not None:
-        why = f"{_GONE} It needs an answer to each."
+    if asked.answers is None or asked.why_gone is not None:
+        why = f"{_GONE} This needs an answer to every image of the split."
         return tuple(maker(None, asked.classes, why) for maker in _MAKERS)
     return all_figures(asked.answers, asked.classes)
 
@@ -50,14 +50,14 @@ def galleries(asked: Asked) -> tuple[Gallery, ...]:
 
 def _gallery(asked: Asked, name: str, title: str, caption: str, *, is_right: bool) -> Gallery:
     if asked.answers is None or asked.take is None:
-        return Gallery(title, caption, why=NO_IMAGES)
-    if asked.gone is not None:
+        return Gallery(name, title, caption, why=NO_IMAGES)
+    if asked.why_gone is not None:
         caption += " Among the images that the run kept."
     chosen = _chosen(asked.answers, is_right)
     if not len(chosen):
         why = f"There is no {'right' if is_right else 'wrong'} answer."
-        return Gallery(title, caption, why=why)
-    return Gallery(title, caption, _cards(asked, chosen, name, is_right))
+        return Gallery(name, title, caption, why=why)
+    return Gallery(name, title, caption, _cards(asked, chosen, is_right))
 
 
 def _chosen(answers: Answers, is_right: bool) -> np.ndarray:
@@ -69,7 +69,7 @@ def _chosen(answers: Answers, is_right: bool) -> np.ndarray:
     return rows[np.argsort(order * sureness, kind="stable")[:_PICTURES]]
 
 
-def _cards(asked: Asked, rows: np.ndarray, name: str, is_right: bool) -> tuple[Card, ...]:
+def _cards(asked: Asked, rows: np.ndarray, is_right: bool) -> tuple[Card, ...]:
     assert asked.answers is not None
     assert asked.take is not None
     columns = (asked.answers.places, asked.answers.predictions, asked.answers.confidences)
@@ -88,7 +88,7 @@ def _cards(asked: Asked, rows: np.ndarray, name: str, is_right: bool) -> tuple[C
             f"no. {place}",
         )
         image = pictures.png(pictures.shown(taken.images[at[place]]))
-        cards.append(Card(image, lines, is_right, f"{name}_{number + 1:02d}"))
+        cards.append(Card(image, lines, is_right))
     return tuple(cards)
 
 

@@ -22,6 +22,7 @@ from resnet_jax.thumbnails import Thumbnails
 from resnet_jax.training.answers import Answers
 from resnet_jax.training.reporting.display import Display
 
+NOT_THERE = "The evaluation images are not there"
 _BATCH, _LARGEST_BATCH = 32, 256
 
 
@@ -48,7 +49,7 @@ class Asked:
       model, variables: the network.
       step: of its checkpoint.
       classes: their names.
-      gone: why the whole split is not there; None: it is.
+      why_gone: why the whole split is not there; None: it is.
       answers: to every image of the split, or to those that were kept; None: there are neither.
       scores: of the whole split; {} where it is not there.
       take: places in the split -> the images there; None: there are none.
@@ -59,7 +60,7 @@ class Asked:
     variables: dict[str, Any]
     step: int
     classes: tuple[str, ...]
-    gone: str | None
+    why_gone: str | None
     answers: Answers | None
     scores: dict[str, Any]
     take: Callable[[np.ndarray], Thumbnails] | None
@@ -88,20 +89,20 @@ def ask(workdir: str, step: int, data_dir: str | None, display: Display) -> Aske
     model, variables, description = run.restore(workdir, step, mesh=experiment.mesh)
     parts = {"model": model, "variables": variables, "step": step, "classes": readable(classes)}
     look = make_look(model, variables, description)
-    gone = _why_gone(workdir, experiment, classes)
-    if gone is None:
+    why_gone = _why_gone(workdir, experiment, classes)
+    if why_gone is None:
         loader = experiment.eval_loader
         display.say(f"asking about {len(loader.source):,} images: {_named(loader.source)}")
         scores, answers = scoring.score(experiment, model, variables, display)
         take = functools.partial(thumbnails.take, loader)
-        return Asked(**parts, gone=None, answers=answers, scores=scores, take=take, look=look)
-    display.say(f"the evaluation images are not there: {gone}")
+        return Asked(**parts, why_gone=None, answers=answers, scores=scores, take=take, look=look)
+    display.say(f"{NOT_THERE}: {why_gone}")
     kept = thumbnails.read(workdir)
     if kept is None:
-        return Asked(**parts, gone=gone, answers=None, scores={}, take=None, look=look)
+        return Asked(**parts, why_gone=why_gone, answers=None, scores={}, take=None, look=look)
     return Asked(
         **parts,
-        gone=gone,
+        why_gone=why_gone,
         answers=_answers_to(kept, look(kept.images)),
         scores={},
         take=lambda places: Thumbnails(

@@ -1,27 +1,32 @@
 """Several runs side by side: results, curves, and what is not the same in their recipes."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from resnet_jax.config import HARMLESS
 from resnet_jax.report import learning, recipe
 from resnet_jax.report.parts import Page, Section, Table
 from resnet_jax.report.record import Record
 from resnet_jax.training.reporting.curves import mean_and_deviation, over_seeds
 
-_KINDS_DRAWN = 8
+_GROUPS_DRAWN, _LONGEST_NAME = 8, 3
+
+# What may differ between runs of one recipe: it does not change what they learn, but for chance.
+_NOT_THE_RECIPE = {"seed", *HARMLESS}
 
 
 def compare(records: Sequence[Record]) -> Page:
     """Returns the page on several runs."""
-    kinds = _kinds(records)
-    drawn = {
+    groups = _groups(records)
+    curves_of = {
         name: [record.epochs for record in members if _is_scored(record)]
-        for name, members in kinds.items()
+        for name, members in groups.items()
     }
-    drawn = {name: runs for name, runs in drawn.items() if runs}
-    first = dict(list(drawn.items())[:_KINDS_DRAWN])
+    curves_of = {name: runs for name, runs in curves_of.items() if runs}
+    first = dict(list(curves_of.items())[:_GROUPS_DRAWN])
     notes = [f"{record.name}: {record.status}." for record in records if not record.is_finished]
-    if len(drawn) > len(first):
-        notes.append(f"The curves are those of the first {len(first)} of {len(drawn)} recipes.")
+    if len(curves_of) > len(first):
+        notes.append(f"The curves are those of the first {len(first)} of {len(curves_of)} recipes.")
     curves = (
         learning.comparison(first)
         if first
@@ -38,7 +43,7 @@ def compare(records: Sequence[Record]) -> Page:
         facts,
         tuple(notes),
         (
-            Section("results", "Results", (_results(records), _over_seeds(kinds))),
+            Section("results", "Results", (_results(records), _over_seeds(groups))),
             Section("curves", "Learning curves", curves),
             Section("recipes", "Recipes", (recipe.comparison(records),)),
         ),
@@ -49,17 +54,26 @@ def _is_scored(record: Record) -> bool:
     return any("eval_top1" in epoch for epoch in record.epochs)
 
 
-def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Returns the runs by recipe, the seed left aside; each kind is named by what is its own."""
-    fields = {name: values for name, values in recipe.differing(records).items() if name != "seed"}
-    told = {name: values for name, values in fields.items() if not name.startswith("data.")}
-    kinds: dict[str, list[Record]] = {}
+def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Returns the runs by recipe, the seed left aside; a group is named by what is its own."""
+    fields = {
+        name: values
+        for name, values in recipe.differing(records).items()
+        if name not in _NOT_THE_RECIPE
+    }
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for place, record in enumerate(records):
-        own = [f"{name}={values[place]}" for name, values in (told or fields).items()]
+        own = tuple(values[place] for values in fields.values())
+        groups.setdefault(own, []).append(record)
+
+    def label(own: tuple[Any, ...], first: Record) -> str:
         # Many differences are no name.
-        name = ", ".join(own) if len(own) <= 3 else record.name
-        kinds.setdefault(name or "all runs", []).append(record)
-    return kinds
+        if len(fields) > _LONGEST_NAME:
+            return f"as {first.name}"
+        pairs = zip(fields, own, strict=True)
+        return ", ".join(f"{field}={value}" for field, value in pairs) or "all runs"
+
+    return {label(own, members[0]): members for own, members in groups.items()}
 
 
 def _results(records: Sequence[Record]) -> Table:
@@ -80,16 +94,24 @@ def _results(records: Sequence[Record]) -> Table:
         )
     return Table(
         "Each run",
-        "The best evaluation was chosen by the score that it reports, and is a little too good for"
-        " that; the last one was not.",
-        ("run", "best top-1", "at epoch", "last top-1", "last loss", "training time, s", "status"),
+        "The best evaluation is that of the best checkpoint (config.checkpoint.best_metric). It was"
+        " chosen by these scores, and is a little too good for that; the last one was not.",
+        (
+            "run",
+            "top-1 of the best",
+            "at epoch",
+            "last top-1",
+            "last loss",
+            "training time, s",
+            "status",
+        ),
         rows,
     )
 
 
-def _over_seeds(kinds: dict[str, list[Record]]) -> Table:
+def _over_seeds(groups: dict[str, list[Record]]) -> Table:
     rows = []
-    for name, members in kinds.items():
+    for name, members in groups.items():
         done = [record.epochs for record in members if record.is_finished and _is_scored(record)]
         if len(done) > 1:
             found = over_seeds(done)

@@ -10,20 +10,19 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.report.parts import Figure
-from resnet_jax.report.record import Record
+from resnet_jax.report.record import NO_STEPS, Record
 from resnet_jax.report.style import BLUE, COLOURS, GREY, ORANGE, drawn
 from resnet_jax.training.reporting.curves import Epochs, mean_curve
 
-_NOTHING = "The log has no line on {}: the run ended before the first was due."
 _SCORED = "eval_top1"
 
 
 def over_seeds(axes: Any, runs: Mapping[str, Sequence[Epochs]], kind: str, beside: str) -> None:
-    """Draws a thin line a run, a thick one for the mean of its kind, and dashed the mean beside it.
+    """Draws a thin line a run, a thick one for a group's mean, and dashed the mean beside it.
 
     Args:
       axes: of matplotlib.
-      runs: name of the kind -> its runs.
+      runs: name of the group -> its runs.
       kind: what of `curves.Epochs` is drawn, such as "eval_top1".
       beside: what is drawn dashed, such as "train_top1".
     """
@@ -94,10 +93,10 @@ def _curve(record: Record, kind: str, title: str, label: str, scale: float) -> F
     caption = (
         "Grey: the training images of each stretch of the log, augmented, and with what the recipe"
         " adds to the loss. Blue: the whole evaluation split, without."
-        + (" The ring is the best." if kind == "top1" else "")
+        + (" The ring is the best checkpoint." if kind == "top1" else "")
     )
     if not record.lines:
-        return Figure(kind, title, caption, why=_NOTHING.format("steps"))
+        return Figure(kind, title, caption, why=NO_STEPS)
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot(xlabel="epoch", ylabel=label)
@@ -148,7 +147,7 @@ def comparison(runs: Mapping[str, Sequence[Epochs]]) -> tuple[Figure, ...]:
     """Returns the curves of several runs in the same axes.
 
     Args:
-      runs: name of the kind -> its runs, which differ in the seed alone.
+      runs: name of the group -> its runs, which differ in the seed alone.
     """
     caption = (
         "Solid: the evaluation split; dashed: the training images. Runs that differ in the seed"

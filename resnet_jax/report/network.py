@@ -21,13 +21,13 @@ def parts(asked: Asked) -> tuple[Figure | Gallery, ...]:
 
 
 def _where_it_looks(asked: Asked) -> Gallery:
-    title = "Where it looks"
+    name, title = "grad_cam", "Where it looks"
     caption = (
         "Grad-CAM (Selvaraju et al. 2017): bright is where the last stage's map speaks for the"
         " answer below the picture. Images at equal distances in the split, not chosen."
     )
     if asked.answers is None or asked.take is None:
-        return Gallery(title, caption, why=NO_IMAGES)
+        return Gallery(name, title, caption, why=NO_IMAGES)
     every = np.sort(np.concatenate(asked.answers.places))
     taken = asked.take(every[thumbnails.spread(_EXAMPLES, len(every))])
     seen, cards = asked.look(taken.images), []
@@ -39,8 +39,8 @@ def _where_it_looks(asked: Asked) -> Gallery:
             "" if is_right else f"is {class_name(asked.classes, int(label))}",
         )
         picture = pictures.png(pictures.with_heat(image, seen.heat[number]))
-        cards.append(Card(picture, lines, is_right, f"grad_cam_{number + 1:02d}"))
-    return Gallery(title, caption, tuple(cards), pairs=True)
+        cards.append(Card(picture, lines, is_right))
+    return Gallery(name, title, caption, tuple(cards), pairs=True)
 
 
 def _features(asked: Asked) -> Figure:

@@ -32,6 +32,8 @@ def write(page: Page, directory: Path) -> Path:
     text = render(page)
     prepare(directory)
     with _writing(directory):
+        for old in _earlier(page, directory / FOLDER):
+            old.unlink()
         for name, png in pictures(page):
             (directory / FOLDER / f"{name}.png").write_bytes(png)
         write_atomically(directory / FILE, text)
@@ -56,7 +58,18 @@ def pictures(page: Page) -> Iterator[tuple[str, bytes]]:
             if isinstance(part, Figure) and part.png is not None:
                 yield part.name, part.png
             if isinstance(part, Gallery):
-                yield from ((card.name, card.png) for card in part.cards)
+                for number, card in enumerate(part.cards, 1):
+                    yield f"{part.name}_{number:02d}", card.png
+
+
+def _earlier(page: Page, folder: Path) -> Iterator[Path]:
+    """Yields the pictures that an earlier page of this kind left."""
+    for section in page.sections:
+        for part in section.parts:
+            if isinstance(part, Figure):
+                yield from folder.glob(f"{part.name}.png")
+            if isinstance(part, Gallery):
+                yield from folder.glob(f"{part.name}_[0-9][0-9].png")
 
 
 def render(page: Page) -> str:

@@ -32,13 +32,11 @@ class Card:
       png: the picture.
       lines: of text.
       is_right: whether the answer that it shows is right.
-      name: of its file, without the suffix.
     """
 
     png: bytes
     lines: tuple[str, ...]
     is_right: bool
-    name: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +44,14 @@ class Gallery:
     """Pictures side by side, or why there are none.
 
     Attributes:
+      name: of its files, without number and suffix.
       title, caption: as for a figure.
       cards: the pictures.
       why: what keeps them from being shown.
       pairs: whether each picture is two, side by side.
     """
 
+    name: str
     title: str
     caption: str
     cards: tuple[Card, ...] = ()

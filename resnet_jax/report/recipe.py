@@ -1,5 +1,6 @@
 """The recipe of a run as tables, and how it differs: from its file, or between runs."""
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ def _from_file(record: Record, flat: dict[str, Any]) -> Table:
         "What the command changed, and what the data and the devices decided, of the file that the"
         " run was started with last."
     )
-    path, why = _file(record.last_start.get("command", []))
+    path, why = _file(record)
     if path is None:
         return Table(title, caption, header, why=why)
     try:
@@ -57,8 +58,9 @@ def _from_file(record: Record, flat: dict[str, Any]) -> Table:
     return Table(f"Differences from {path.as_posix()}", caption, header, rows, why)
 
 
-def _file(command: Sequence[str]) -> tuple[Path | None, str]:
-    """Returns the file of the recipe that a command names, or why there is none."""
+def _file(record: Record) -> tuple[Path | None, str]:
+    """Returns the file of the recipe that a run was started with last, or why there is none."""
+    command = record.last_start.get("command", [])
     pairs = zip(command, [*command[1:], ""], strict=True)
     named = [
         re.sub(r"^--?config=", "", word) if "=" in word else after
@@ -67,22 +69,29 @@ def _file(command: Sequence[str]) -> tuple[Path | None, str]:
     ]
     if not named:
         return None, "The run has not noted a command with --config."
-    shipped = recipes.shipped()
-    stem = re.sub(rf"^(.*/)?{recipes.FOLDER}/|\.py$", "", named[-1])
-    path = shipped.get(stem, Path(named[-1]))
     try:
-        # Nothing else is run, whatever the workdir says.
-        if path.suffix == ".py" and "def get_config(" in path.read_text(encoding="utf-8"):
-            return path, ""
-    except (OSError, UnicodeDecodeError):
-        pass
-    return None, f"There is no recipe {named[-1]} here any more."
+        path = recipes.find(os.path.expanduser(named[-1]))
+        if path is None or path.suffix != ".py" or "def get_config(" not in path.read_text("utf-8"):
+            return None, f"There is no recipe {named[-1]} here any more."
+        # A recipe is a program, and the workdir may be somebody else's.
+        if path.resolve().is_relative_to(Path(record.workdir).resolve()):
+            return None, f"{path} lies in the workdir: no program that came with a run is started."
+    except (OSError, UnicodeDecodeError) as error:
+        return None, f"The recipe {named[-1]} cannot be read: {error}"
+    return path, ""
 
 
 def command(record: Record) -> str:
     """Returns the command of the last start, as one types it; "" where it was not noted."""
     words = record.last_start.get("command", [])
-    return shlex.join(["python", Path(words[0]).name, *words[1:]]) if words else ""
+    if not words:
+        return ""
+    name = Path(words[0]).name
+    if name == "__main__.py":
+        program = ["python", "-m", "resnet_jax"]
+    else:
+        program = ["python", name] if name.endswith(".py") else [name]
+    return shlex.join([*program, *words[1:]])
 
 
 def environment(record: Record) -> Table:

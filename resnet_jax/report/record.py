@@ -10,7 +10,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax import run_files
 from resnet_jax.training import schedule
+from resnet_jax.training.checkpointing import checkpoints
 from resnet_jax.training.reporting import curves, logbook
+
+NO_STEPS = "The log has no line on training steps: the run ended before the first was due."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Record:
     @functools.cached_property
     def training(self) -> list[dict[str, Any]]:
         """The lines on training steps."""
-        return [line for line in self.lines if line["split"] == "train"]
+        return [line for line in self.lines if logbook.is_training(line)]
 
     @functools.cached_property
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines on evaluations, of which a step has one."""
-        lines = [line for line in self.lines if line["split"] != "train"]
+        lines = [line for line in self.lines if not logbook.is_training(line)]
         return list({line["step"]: line for line in lines}.values())
 
     @functools.cached_property
@@ -73,12 +76,13 @@ class Record:
 
     @functools.cached_property
     def steps_per_epoch(self) -> int | None:
-        """Steps in an epoch; None where neither the log nor a start tells."""
+        """Steps in an epoch; None where neither a start nor the log, which rounds, tells."""
+        if images := self.last_start.get("train_images"):
+            return max(1, images // self.config.batch_size)
         for line in reversed(self.lines):
             if line.get("epoch"):
                 return max(1, round(line["step"] / line["epoch"]))
-        images = self.last_start.get("train_images")
-        return max(1, images // self.config.batch_size) if images else None
+        return None
 
     @property
     def total_steps(self) -> int | None:
@@ -106,8 +110,10 @@ class Record:
         return f"not finished: the log ends at step {self.step:,}{whole}, epoch {epoch}"
 
     def best(self) -> dict[str, Any] | None:
-        """Returns the evaluation of the best top-1, the first of equals; None before the first."""
-        return max(self.evaluations, key=lambda line: line["top1"], default=None)
+        """Returns the evaluation of the best checkpoint, by its rank; None before the first."""
+        metric = self.config.checkpoint.best_metric
+        latest_first = reversed(self.evaluations)
+        return max(latest_first, key=lambda line: checkpoints.rank(line, metric), default=None)
 
     def rate(self) -> Callable[[Any], Any] | None:
         """Returns the planned learning rate of a step; None where the length is not known."""

@@ -5,7 +5,7 @@ import math
 from resnet_jax.models import zoo
 from resnet_jax.models.analysis.counting import count_params
 from resnet_jax.report import answers, learning, network, recipe, speed
-from resnet_jax.report.asking import Asked
+from resnet_jax.report.asking import NOT_THERE, Asked
 from resnet_jax.report.parts import Page, Section
 from resnet_jax.report.record import Record
 
@@ -70,13 +70,10 @@ def _facts(record: Record, asked: Asked) -> dict[str, str]:
 
 def _notes(record: Record, asked: Asked) -> tuple[str, ...]:
     notes = [f"The run: {record.status}."]
-    if asked.gone is not None:
+    if asked.why_gone is not None:
         count = 0 if asked.answers is None else sum(map(len, asked.answers.labels))
         kept = f"Shown are {count} that the run kept." if count else "The run kept none."
-        notes.append(
-            f"The evaluation images are not there: {asked.gone}. {kept} --data_dir names another"
-            " place."
-        )
+        notes.append(f"{NOT_THERE}: {asked.why_gone}. {kept} --data_dir names another place.")
     elif asked.scores and (logged := _logged(record, asked.step)) is not None:
         found = asked.scores["top1"]
         if abs(found - logged) > 1e-6:

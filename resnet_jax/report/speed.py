@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_jax.report.parts import Figure
-from resnet_jax.report.record import Record
+from resnet_jax.report.record import NO_STEPS, Record
 from resnet_jax.report.style import BLUE, COLOURS, GREY, ORANGE, drawn
 from resnet_jax.training.reporting.goodput import STEPS, WAITING
-
-_NO_LINES = "The log has no line on training steps: the run ended before the first was due."
 
 
 def figures(record: Record) -> tuple[Figure, ...]:
@@ -38,7 +36,7 @@ def _over_epochs(
     name: str, title: str, lines: Sequence[Any], label: str, draw: Any, caption: str
 ) -> Figure:
     if not lines:
-        return Figure(name, title, caption, why=_NO_LINES)
+        return Figure(name, title, caption, why=NO_STEPS)
 
     def on(figure: Any) -> None:
         axes = figure.add_subplot(xlabel="epoch", ylabel=label)
@@ -87,7 +85,7 @@ def _goodput(record: Record) -> Figure:
         return Figure("goodput", title, caption, why=why)
     works = dict.fromkeys(work for _, noted in ended for work in noted["shares"])
     works = sorted(works, key=lambda work: (work != STEPS, work != WAITING, work == "other"))
-    palette = [COLOURS[0], COLOURS[1], *COLOURS[2:6]]
+    palette = COLOURS[:6]
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot(xlabel="share of the wall time, %")

@@ -1,6 +1,7 @@
 """A page on a run: whole, without its data, of a killed run, of several runs."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -12,15 +13,16 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from running import tiny_recipe
+from running import ROOT, tiny_recipe
 
 from resnet_jax import UserError, run
+from resnet_jax import config as config_lib
 from resnet_jax.commands.report import report
 from resnet_jax.commands.train import train
 from resnet_jax.report import answers as answer_parts
 from resnet_jax.report import comparison, learning, network, page, recipe, single
 from resnet_jax.report.asking import ask, grad_cam, head
-from resnet_jax.report.parts import Figure, Gallery, Page, Section, Table
+from resnet_jax.report.parts import Card, Figure, Gallery, Page, Section, Table
 from resnet_jax.report.record import Record
 from resnet_jax.training.answers import Answers
 from resnet_jax.training.reporting.display import Display
@@ -102,7 +104,7 @@ def test_names_from_outside_are_text_in_a_page():
 
 def test_without_its_data_a_run_is_asked_about_the_images_that_it_kept(lost, asked):
     kept = ask(str(lost), 6, None, SILENT)
-    assert "nowhere" in kept.gone
+    assert "nowhere" in kept.why_gone
     assert not kept.scores
     places, predictions = kept.answers.places[0], kept.answers.predictions[0]
     assert (len(places), places[0], places[-1]) == (16, 0, 69)
@@ -124,12 +126,12 @@ def test_without_its_data_a_run_is_asked_about_the_images_that_it_kept(lost, ask
 
 
 def test_another_place_of_the_data_is_named_on_the_command_line(lost, data_dir):
-    assert ask(str(lost), 6, str(data_dir), SILENT).gone is None
+    assert ask(str(lost), 6, str(data_dir), SILENT).why_gone is None
 
 
 def test_data_that_has_changed_is_not_taken_for_the_run_s(lost, tmp_path):
     fabricate.idx_directory(tmp_path / "other", train=96, test=69)
-    assert "have changed" in ask(str(lost), 6, str(tmp_path / "other"), SILENT).gone
+    assert "have changed" in ask(str(lost), 6, str(tmp_path / "other"), SILENT).why_gone
 
 
 def test_without_data_and_kept_images_every_missing_part_says_why(lost):
@@ -139,9 +141,7 @@ def test_without_data_and_kept_images_every_missing_part_says_why(lost):
     assert len(missing) == 7
     assert all("not there" in part.why for part in missing)
     assert "First filters" not in {part.title for part in missing}
-    assert page.render(made).count("Not here.") == 7 + sum(
-        bool(table.why) for table in parts_of(made, Table).values()
-    )
+    assert page.render(made).count("Not here.") == 7
 
 
 def test_grad_cam_and_the_head_are_those_of_the_network(asked, workdir):
@@ -231,8 +231,10 @@ def sweep(workdir, killed, tmp_path):
 
 
 def test_the_runs_of_a_sweep_stand_side_by_side(sweep):
-    path = report([str(sweep)])
+    (sweep.parent / "again").symlink_to(sweep / "a1")
+    path = report([str(sweep), str(sweep / "b0"), str(sweep.parent / "again")], output_dir=sweep)
     assert path == sweep / "report.html"
+    assert "<h1>3 runs</h1>" in path.read_text()
     assert {file.stem for file in (sweep / "report").iterdir()} == {
         "top1_compared",
         "loss_compared",
@@ -247,6 +249,74 @@ def test_the_runs_of_a_sweep_stand_side_by_side(sweep):
         ("schedule.base_lr", "0.1", "0.1", "0.4"), ("seed", "0", "1", "0")
     ]  # fmt: skip
     assert made.facts["finished"] == "2"
+
+
+def changed(record, name, fields, **more):
+    config = config_lib.from_json(config_lib.to_json(record.config))
+    for field, value in fields.items():
+        config_lib.set_field(config, field, value)
+    return dataclasses.replace(record, name=name, config=config, **more)
+
+
+def test_seeds_of_a_recipe_are_averaged_however_many_fields_differ(workdir):
+    record = Record.read(str(workdir))
+    other = {"schedule.base_lr": 0.4, "data.flip": True, "loss.label_smoothing": 0.2}
+    other |= {"optimizer.weight_decay": 0.3}
+    made = [
+        changed(record, f"{name}{seed}", fields | {"seed": seed, "data.dir": f"{seed}"})
+        for name, fields in (("a", {}), ("b", other))
+        for seed in range(3)
+    ]
+    rows = parts_of(comparison.compare(made), Table)["Over seeds"].rows
+    assert [row[:2] for row in rows] == [("as a0", 3), ("as b0", 3)]
+
+
+def test_runs_with_other_augmentations_are_no_seeds_of_one_recipe(workdir):
+    record = Record.read(str(workdir))
+    made = [
+        changed(record, "a", {"data.flip": True}),
+        changed(record, "b", {"data.flip": False}),
+        changed(record, "c", {"data.flip": False, "schedule.base_lr": 0.4}),
+    ]
+    assert not parts_of(comparison.compare(made), Table)["Over seeds"].rows
+
+
+def test_an_evaluation_split_may_have_the_name_of_the_training_split(workdir):
+    record = Record.read(str(workdir))
+    lines = [line | {"split": "train"} for line in record.lines]
+    same = dataclasses.replace(record, lines=lines)
+    assert same.epochs == record.epochs
+    assert len(same.evaluations) == len(record.evaluations) == 2
+
+
+def test_the_best_evaluation_is_that_of_the_best_checkpoint(workdir):
+    scores = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1)]
+    lines = [
+        {"step": step, "epoch": step, "split": "test", "top1": top1, "loss": loss}
+        for step, (top1, loss) in enumerate(scores, 1)
+    ]
+    record = dataclasses.replace(Record.read(str(workdir)), lines=lines)
+    assert record.best()["step"] == 4
+    by_loss = changed(record, "", {"checkpoint.best_metric": "loss"})
+    assert by_loss.best()["step"] == 5
+
+
+def test_an_epoch_has_the_steps_of_its_images_and_not_of_a_rounded_log(workdir):
+    record = Record.read(str(workdir))
+    lines, starts = [{"step": 100, "epoch": 0.02, "split": "train"}], [{"train_images": 160_140}]
+    assert dataclasses.replace(record, lines=lines, starts=starts).steps_per_epoch == 5004
+    assert dataclasses.replace(record, lines=lines, starts=[]).steps_per_epoch == 5000
+
+
+def test_the_pictures_of_an_earlier_page_are_removed_and_no_others(tmp_path):
+    (tmp_path / "report").mkdir()
+    for name in ("loss.png", "hit_03.png", "mine.png", "hit_mine.png"):
+        (tmp_path / "report" / name).write_bytes(b"old")
+    card = Card(b"new", (), is_right=True)
+    parts = (Figure("loss", "", "", why="none"), Gallery("hit", "", "", (card,)))
+    page.write(Page("", "", {}, (), (Section("x", "", parts),)), tmp_path)
+    left = {file.name for file in (tmp_path / "report").iterdir()}
+    assert left == {"hit_01.png", "mine.png", "hit_mine.png"}
 
 
 def test_a_page_of_several_runs_lies_where_all_of_them_are(sweep):
@@ -272,6 +342,44 @@ def test_a_recipe_is_compared_with_the_file_that_it_was_started_from(workdir):
     assert "no recipe none.py" in differences("--config=none.py").why
     assert "no recipe README.md" in differences("--config=README.md").why
     assert "not noted" in differences("--seed=1").why
+
+
+def test_a_recipe_of_one_s_own_is_not_taken_for_a_shipped_one(workdir, tmp_path):
+    own = tmp_path / "configs" / "quickstart.py"
+    own.parent.mkdir()
+    shutil.copy(ROOT / "configs" / "quickstart.py", own)
+    record = dataclasses.replace(Record.read(str(workdir)), starts=[{"command": ["", "--config"]}])
+    record.starts[0]["command"].append(str(own))
+    assert recipe.tables(record)[0].title == f"Differences from {own.as_posix()}"
+
+
+def test_no_program_that_lies_in_a_workdir_is_run(workdir, tmp_path):
+    source = f"open({str(tmp_path / 'ran')!r}, 'w')\ndef get_config(): ...\n"
+    (tmp_path / "received").mkdir()
+    (tmp_path / "received" / "theirs.py").write_text(source)
+    (tmp_path / "link.py").symlink_to(tmp_path / "received" / "theirs.py")
+    for path in ("received/theirs.py", "received/../received/theirs.py", "link.py"):
+        record = dataclasses.replace(
+            Record.read(str(workdir)),
+            workdir=str(tmp_path / "received"),
+            starts=[{"command": ["launch.py", f"--config={tmp_path / path}"]}],
+        )
+        assert "lies in the workdir" in recipe.tables(record)[0].why
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [
+        ("/a/launch.py", "python launch.py"),
+        ("/a/bin/resnet-jax", "resnet-jax"),
+        ("/a/resnet_jax/__main__.py", "python -m resnet_jax"),
+    ],
+)
+def test_the_command_is_shown_as_it_was_typed(workdir, program, typed):
+    starts = [{"command": [program, "--config=quickstart"]}]
+    record = dataclasses.replace(Record.read(str(workdir)), starts=starts)
+    assert recipe.command(record) == f"{typed} --config=quickstart"
 
 
 def test_what_is_no_run_or_has_no_checkpoint_is_said_in_a_line(workdir, tmp_path, monkeypatch):

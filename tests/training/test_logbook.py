@@ -23,7 +23,8 @@ def steps(workdir):
 
 def test_lines_past_the_restored_step_and_half_lines_are_dropped(tmp_path):
     first = Logbook(tmp_path)
-    for record in (line(1), line(2), line(2, "test"), line(3)):
+    steps_to_2 = line(2, step_ms_p50=1.0)
+    for record in (line(1), steps_to_2, line(2, "test"), line(2, "train"), line(3)):
         first.write(record)
     first.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:

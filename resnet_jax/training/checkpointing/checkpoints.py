@@ -107,7 +107,7 @@ class Checkpoints:
             try:
                 scores = self.notes(step).scores
                 if scores:
-                    ranked.append((self._rank(scores), step))
+                    ranked.append((rank(scores, self._best_metric), step))
             except (*checksums.ABSENT, *_OF_DAMAGED_NOTES):
                 continue  # One that is damaged does not keep the others from being used.
         return max(ranked)[1] if ranked else None
@@ -222,9 +222,10 @@ class Checkpoints:
 
     def is_better(self, scores: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
         """Whether later `scores` are at least as good as `best`; NaN is never the best."""
-        if math.isnan(scores[self._best_metric]):
+        metric = self._best_metric
+        if math.isnan(scores[metric]):
             return False
-        return best is None or self._rank(scores) >= self._rank(best)
+        return best is None or rank(scores, metric) >= rank(best, metric)
 
     def _path(self, step: int) -> epath.Path:
         return self.directory / str(step)
@@ -234,13 +235,6 @@ class Checkpoints:
             return {path.name for path in self.directory.iterdir()}
         except (FileNotFoundError, NotADirectoryError):
             return set()
-
-    def _rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
-        """Returns what is larger for better scores."""
-        sign = -1 if self._best_metric == "loss" else 1
-        ranks = sign * scores[self._best_metric], -scores.get("loss", math.inf)
-        metric, loss = (-math.inf if math.isnan(rank) else rank for rank in ranks)
-        return metric, loss
 
     def _before_commit(self) -> None:
         """Adds the checksums to a complete directory, in orbax's thread, before its last rename."""
@@ -328,3 +322,11 @@ class Checkpoints:
             self._path(step).rename(target)
             self._say(f"checkpoint {step} is damaged ({damage}): moved aside as {target.name}")
         return None
+
+
+def rank(scores: Mapping[str, float], best_metric: str) -> tuple[float, float]:
+    """Returns what is larger for better scores: by the metric, and of equals by the loss."""
+    sign = -1 if best_metric == "loss" else 1
+    ranks = sign * scores[best_metric], -scores.get("loss", math.inf)
+    metric, loss = (-math.inf if math.isnan(value) else value for value in ranks)
+    return metric, loss

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from resnet_jax.training.reporting.logbook import is_training
+
 Epochs = list[dict[str, float]]
 """A run, a line an epoch: "step", "epoch", "train_loss" and "train_top1" (means over the epoch, in
 training mode), "eval_loss" and "eval_top1" where the evaluation split was scored, and two times
@@ -19,8 +21,8 @@ def by_epoch(records: Iterable[Mapping[str, Any]], batch_size: int) -> Epochs:
       records: from `logbook.read`.
       batch_size: of the run.
     """
-    scores = {line["step"]: line for line in records if line["split"] != "train"}
-    lines = [line for line in records if line["split"] == "train"]
+    scores = {line["step"]: line for line in records if not is_training(line)}
+    lines = [line for line in records if is_training(line)]
     epochs, loss, top1, count = [], 0.0, 0.0, 0
     seconds = steady = step = 0.0
     for line in lines:

@@ -154,10 +154,15 @@ def _record(line: str) -> dict[str, Any] | None:
     return record if is_ours else None
 
 
+def is_training(record: Mapping[str, Any]) -> bool:
+    """Whether a record tells of training steps; an evaluation may be of a split named "train"."""
+    return "step_ms_p50" in record
+
+
 def _is_kept(line: str, step: int, scored: bool) -> bool:
     record = _record(line)
     return record is not None and (
-        record["step"] < step or (record["step"] == step and (scored or record["split"] == "train"))
+        record["step"] < step or (record["step"] == step and (scored or is_training(record)))
     )
 
 
