@@ -46,7 +46,7 @@ def test_a_tutorial_runs_from_mkdir_to_an_accuracy(page, tmp_path):
     blocks = re.findall(
         r"^```sh\n(.+?)^```", (ROOT / "docs" / f"{page}.md").read_text(), re.S | re.M
     )
-    mkdir, train, evaluate = (block.strip() for block in blocks)
+    mkdir, train, evaluate, *_ = (block.strip() for block in blocks)
     shell(mkdir, tmp_path)
     for colour, name in enumerate(("cat", "dog")):
         put_pictures(tmp_path / "pictures" / name, colour, range(30 * colour, 30 * colour + 30))
@@ -69,7 +69,7 @@ def test_a_tutorial_runs_from_mkdir_to_an_accuracy(page, tmp_path):
 
 def test_the_page_on_answers_runs_from_a_run_to_answers_and_scores(tmp_path):
     page = (ROOT / "docs" / "predict.md").read_text()
-    mkdir, train, predict, to_files, score, score_all = (
+    mkdir, train, predict, to_files, score, score_all, *_ = (
         block.strip() for block in re.findall(r"^```sh\n(.+?)^```", page, re.S | re.M)
     )
     (python,) = re.findall(r"^```python\n(.+?)^```", page, re.S | re.M)
