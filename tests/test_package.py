@@ -92,3 +92,12 @@ def test_ops_import_jax_alone():
         foreign = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
         # jaxtyping is for type checkers alone.
         assert foreign <= {"jax", "numpy", "resnet_jax", "jaxtyping"}, path
+
+
+def test_functions_and_files_stay_readable():
+    for path in sorted((ROOT / "resnet_jax").rglob("*.py")):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 330, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, (path, node.name)

@@ -12,7 +12,7 @@ import numpy as np
 from running import ROOT
 
 from resnet_jax.data.augment import mixing, pipeline, transforms
-from resnet_jax.models import blocks, create_model, layers
+from resnet_jax.models import create_model, layers
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
 from resnet_jax.ops.max_pool import max_pool
@@ -53,7 +53,7 @@ CALLS = [
     (layers.blur, (IMAGES, 2), {}),
     (layers.max_pool_zeros, (IMAGES,), {}),
     (layers.drop_branch, (IMAGES, 0.5, KEY), {}),
-    (blocks.widen_identity, (IMAGES, 6, 2), {}),
+    (layers.widen_identity, (IMAGES, 6, 2), {}),
 ]
 
 

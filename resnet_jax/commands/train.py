@@ -111,9 +111,7 @@ def train(
         )
         notes = _newest_notes(checkpoints)
         if notes and experiment.plan.is_over(notes.step, notes.scores):
-            best = _say_best(checkpoints)
-            display.say(f"{workdir} is finished after {notes.step} steps; nothing to do; {best}")
-            checkpoints.close()
+            _say_finished(workdir, checkpoints, notes, display)
             return
         for row in introduction.rows(experiment, workdir):
             display.row(*row)
@@ -135,6 +133,12 @@ def train(
             display.say(goodput.line())
             if is_lead():
                 run.note_end(workdir, goodput.record(), check_owner)
+
+
+def _say_finished(workdir: str, checkpoints: Checkpoints, notes: Notes, display: Display) -> None:
+    best = _say_best(checkpoints)
+    display.say(f"{workdir} is finished after {notes.step} steps; nothing to do; {best}")
+    checkpoints.close()
 
 
 def _newest_notes(checkpoints: Checkpoints) -> Notes | None:

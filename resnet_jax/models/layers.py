@@ -288,6 +288,28 @@ def max_pool_zeros(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h_o
 ANTI_ALIAS: Mapping[str, Callable[..., jax.Array]] = {"average": average_pool, "blur": blur}
 
 
+def widen_identity(
+    x: "Float[jax.Array, 'n h w c']", features: int, stride: int, *, pool: bool = False
+) -> "Float[jax.Array, 'n h_out w_out f']":
+    """Option A of He et al. 2015: -> [N, ceil(H / stride), ceil(W / stride), features].
+
+    Args:
+      x: the block's input.
+      features: channels wanted, at least C; the added ones come last and are zero.
+      stride: step between the pixels taken.
+      pool: whether to average `stride` x `stride` windows instead of taking one pixel of each.
+    """
+    if features < x.shape[-1]:
+        raise UserError(
+            f"shortcut = 'A': cannot go from {x.shape[-1]} channels down to {features}; choose"
+            " shortcut = 'B'"
+        )
+    if stride != 1:
+        strides = (1, stride, stride, 1)
+        x = average_pool(x, stride) if pool else lax.slice(x, (0,) * 4, x.shape, strides)
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
+
+
 def drop_branch(
     branch: "Float[jax.Array, 'n h w c']", rate: float | jax.Array, key: jax.Array
 ) -> "Float[jax.Array, 'n h w c']":

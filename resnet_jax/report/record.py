@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import run_files
 from resnet_jax.training import schedule
-from resnet_jax.training.checkpointing import checkpoints
+from resnet_jax.training.checkpointing import checkpoint_io
 from resnet_jax.training.reporting import curves, logbook
 
 NO_STEPS = "The log has no line on training steps: the run ended before the first was due."
@@ -113,7 +113,7 @@ class Record:
         """Returns the evaluation of the best checkpoint, by its rank; None before the first."""
         metric = self.config.checkpoint.best_metric
         latest_first = reversed(self.evaluations)
-        return max(latest_first, key=lambda line: checkpoints.rank(line, metric), default=None)
+        return max(latest_first, key=lambda line: checkpoint_io.rank(line, metric), default=None)
 
     def rate(self) -> Callable[[Any], Any] | None:
         """Returns the planned learning rate of a step; None where the length is not known."""

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.models import BasicBlock, BottleneckBlock, ResNet
-from resnet_jax.models.blocks import widen_identity
-from resnet_jax.models.layers import average_pool, drop_branch
+from resnet_jax.models.layers import average_pool, drop_branch, widen_identity
 
 
 def non_negative(shape=(2, 6, 6, 16), seed=0):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +41,14 @@ class Notes:
     step: int
     scores: Mapping[str, float]
     meters: Mapping[str, Any]
+
+
+def rank(scores: Mapping[str, float], best_metric: str) -> tuple[float, float]:
+    """Returns what is larger for better scores: by the metric, and of equals by the loss."""
+    sign = -1 if best_metric == "loss" else 1
+    ranks = sign * scores[best_metric], -scores.get("loss", math.inf)
+    metric, loss = (-math.inf if math.isnan(value) else value for value in ranks)
+    return metric, loss
 
 
 def without_waiting() -> MultiprocessingOptions:

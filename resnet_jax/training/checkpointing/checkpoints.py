@@ -107,7 +107,7 @@ class Checkpoints:
             try:
                 scores = self.notes(step).scores
                 if scores:
-                    ranked.append((rank(scores, self._best_metric), step))
+                    ranked.append((checkpoint_io.rank(scores, self._best_metric), step))
             except (*checksums.ABSENT, *_OF_DAMAGED_NOTES):
                 continue  # One that is damaged does not keep the others from being used.
         return max(ranked)[1] if ranked else None
@@ -225,6 +225,7 @@ class Checkpoints:
         metric = self._best_metric
         if math.isnan(scores[metric]):
             return False
+        rank = checkpoint_io.rank
         return best is None or rank(scores, metric) >= rank(best, metric)
 
     def _path(self, step: int) -> epath.Path:
@@ -322,11 +323,3 @@ class Checkpoints:
             self._path(step).rename(target)
             self._say(f"checkpoint {step} is damaged ({damage}): moved aside as {target.name}")
         return None
-
-
-def rank(scores: Mapping[str, float], best_metric: str) -> tuple[float, float]:
-    """Returns what is larger for better scores: by the metric, and of equals by the loss."""
-    sign = -1 if best_metric == "loss" else 1
-    ranks = sign * scores[best_metric], -scores.get("loss", math.inf)
-    metric, loss = (-math.inf if math.isnan(value) else value for value in ranks)
-    return metric, loss
