@@ -72,7 +72,7 @@ def _pixels(about: Description) -> list[str]:
     if about.crop_mode == "squash":
         sides = f"({short}, {short})"
     else:
-        sides = f"[{short} * side // min(image.size) for side in image.size]"
+        sides = f"[{short} * n // min(image.size) for n in image.size]"
     return [
         "import numpy as np",
         "from PIL import Image",
