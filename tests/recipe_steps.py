@@ -59,6 +59,8 @@ def take_a_step(path, root, stages=None):
     config.batch_size, config.num_epochs = rows, 1
     if config.data.name != "folder":  # a part of which would lack whole classes
         config.data.train_split = f"train[:{rows}]"
+    if (config.data.eval_split or "").startswith("train["):  # held out of what is not trained on
+        config.data.eval_split = f"train[{rows}:]"
     if config.data.image_size:
         config.data.image_size, config.data.eval_size = 64, None
     if config.data.progressive_sizes:
