@@ -12,7 +12,6 @@ was stopped. DIR of --data holds Fashion-MNIST's published IDX files, or CIFAR-1
 
 import argparse
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,13 +21,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from benchmarks import fashion_mnist
 from benchmarks.degradation_page import write_page
 from resnet_jax import config as config_lib
-from resnet_jax import run
+from resnet_jax import run, run_files
 from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.distributed.signals import Interrupted
@@ -161,32 +161,36 @@ def _place(name: str) -> tuple[bool, list[Any]]:
     ]
 
 
-def gradients(config: ConfigDict, workdir: Path) -> dict[str, dict[str, float]]:
-    """Returns a run's norms at the start, at the start of the net without norm, and at the end."""
-    with_norm = Experiment.for_training(config)
+def gradients(with_norm: Experiment, end: Any) -> dict[str, dict[str, float]]:
+    """Returns a run's norms at the start, at the start of the net without norm, and at the end.
+
+    Args:
+      with_norm: the run's experiment.
+      end: the variables that it ended with, on the experiment's devices.
+    """
     bare_config = config_lib.copy_of(with_norm.config)
     bare_config.model.norm = "none"
     bare = Experiment.for_training(bare_config)
-    end = run.restore(workdir, "last", mesh=with_norm.mesh)[1]
     start, trained = norms_by_layer(with_norm, with_norm.random_variables(), end)
     (without,) = norms_by_layer(bare, bare.random_variables())
-    for experiment in (with_norm, bare):
-        experiment.train_loader.close()
-        experiment.eval_loader.close()
+    bare.train_loader.close()
+    bare.eval_loader.close()
     return {"start": start, "start without normalisation": without, "end": trained}
 
 
 def keep(name: str, fields: Fields, config: ConfigDict, workdir: Path, folder: Path) -> None:
     """Keeps the log of a finished run."""
-    lines, variables = logbook.read(workdir), run.restore(workdir, "last")[1]
-    last = json.loads((workdir / "environment.json").read_text())[-1]
-    header = {"name": name, "seed": config.seed, "fields": fields, "cores": last["cores"]}
-    header["parameters"] = sum(x.size for x in jax.tree.leaves(variables["params"]))
-    header |= {"train_images": last["train_images"], "batch_size": config.batch_size}
-    header |= {"num_epochs": config.num_epochs, "date": last["time"], "commit": last["commit"]}
+    experiment = Experiment.for_training(config)
+    variables = run.restore(workdir, "last", mesh=experiment.mesh)[1]
+    last = run_files.read_starts(epath.Path(workdir))[-1]
+    header = {"name": name, "fields": fields}
+    header |= fashion_mnist.facts(config, variables, last["train_images"])
+    header |= {"date": last["time"], "cores": last["cores"], "commit": last["commit"]}
     header |= {"versions": last["packages"], "devices": last["devices"]}
-    header["gradients"] = gradients(config, workdir)
-    epochs = curves.by_epoch(lines, config.batch_size)
+    header["gradients"] = gradients(experiment, variables)
+    experiment.train_loader.close()
+    experiment.eval_loader.close()
+    epochs = curves.by_epoch(logbook.read(workdir), config.batch_size)
     fashion_mnist.write(fashion_mnist.Log(header, epochs), folder)
 
 

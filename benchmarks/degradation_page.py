@@ -4,10 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import pages
+from benchmarks import drawing, pages
 from benchmarks.fashion_mnist import Log, read_kept
 from resnet_jax.errors import UserError
-from resnet_jax.report import learning
 from resnet_jax.training.reporting import curves
 
 VANISHED = 0.1  # a first layer's norm beside the last convolution's
@@ -18,12 +17,6 @@ def errors(logs: Sequence[Log], kind: str) -> list[float]:
     return [100 * (1 - log.epochs[-1][f"{kind}_top1"]) for log in logs]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Returns the mean and, of several, the sample standard deviation."""
-    mean = f"{statistics.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
-
-
 def error_row(name: str, logs: Sequence[Log]) -> pages.Row:
     header = logs[0].header
     speeds = [
@@ -32,8 +25,8 @@ def error_row(name: str, logs: Sequence[Log]) -> pages.Row:
     ]
     row = {"net": name, "parameters": header["parameters"], "images": header["train_images"]}
     row |= {"epochs": f"{header['num_epochs']:g}"}
-    row |= {"training error (%)": spread(errors(logs, "train"))}
-    row |= {"test error (%)": spread(errors(logs, "eval")), "n": len(logs)}
+    row |= {"training error (%)": curves.mean_and_deviation(errors(logs, "train"), 2)}
+    row |= {"test error (%)": curves.mean_and_deviation(errors(logs, "eval"), 2), "n": len(logs)}
     return row | {"images/s": statistics.median(speeds)}
 
 
@@ -116,7 +109,7 @@ def draw(logs: Mapping[str, Sequence[Log]], depths: Sequence[int], path: Path) -
     Raises:
       UserError: matplotlib is not installed.
     """
-    with learning.drawing(path, 9, 7) as figure:
+    with drawing.svg(path, 9, 7) as figure:
         grid = figure.subplots(2, 2, sharey="row")
         for column, kind in enumerate(("plain", "residual")):
             above, below = grid[0][column], grid[1][column]

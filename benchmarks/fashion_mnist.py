@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+from etils import epath
 from ml_collections import ConfigDict
 
-from benchmarks import pages
-from resnet_jax import run
+from benchmarks import drawing, pages
+from resnet_jax import run, run_files
 from resnet_jax.errors import UserError
-from resnet_jax.report import learning
+from resnet_jax.models.analysis.counting import count_params
 from resnet_jax.training.reporting import curves, logbook
 
 # What the tutorial reports: test top-1, and the fastest and slowest epoch in seconds on its CPU.
@@ -41,7 +41,7 @@ class Log(NamedTuple):
 def read_run(workdir: Path) -> Log | None:
     """Reads the log of a run in its workdir; None where the run has not finished."""
     config, lines = run.read_config(workdir), logbook.read(workdir)
-    starts = json.loads((workdir / "environment.json").read_text())
+    starts = run_files.read_starts(epath.Path(workdir))
     first, last = starts[0], starts[-1]
     epochs = curves.by_epoch(lines, config.batch_size)
     if not epochs or epochs[-1]["epoch"] < config.num_epochs or "eval_top1" not in epochs[-1]:
@@ -63,10 +63,15 @@ def describe(
     changes = re.findall(r"--config\.(?!data\.(?:dir|name)=|seed=)(\S+)", command)
     name = re.search(r"--config=(?:configs/)?(\S+)\.py", command)[1].replace("/", "_")
     header = {"name": ",".join([name, *changes]).replace("'", ""), "net": config.model.name}
-    header |= {name: config[name] for name in ("seed", "batch_size", "num_epochs")}
-    header |= {"train_images": train_images, "test_images": test_images, "command": command}
-    header |= {"scored_on": config.data.eval_split or "test"}
-    return header | {"parameters": sum(x.size for x in jax.tree.leaves(variables["params"]))}
+    header |= facts(config, variables, train_images)
+    header |= {"test_images": test_images, "command": command}
+    return header | {"scored_on": config.data.eval_split or "test"}
+
+
+def facts(config: ConfigDict, variables: Any, train_images: int) -> dict[str, Any]:
+    """Returns what the header of every log has from the recipe and the network."""
+    found = {name: config[name] for name in ("seed", "batch_size", "num_epochs")}
+    return found | {"train_images": train_images, "parameters": count_params(variables)}
 
 
 def write(log: Log, folder: Path, prefix: str = "") -> Path:
@@ -177,7 +182,7 @@ def write_page(output: Path) -> None:
     tables["Runs"] = [*commands.values()]
     runs = {name: [log.epochs for log in logs] for name, logs in ours.items()}
     level = {f"the tutorial's {TUTORIAL_TOP1}": TUTORIAL_TOP1}
-    learning.draw_svg(runs, output / "fashion_mnist.svg", level)
+    drawing.draw(runs, output / "fashion_mnist.svg", level)
     command = "python -m benchmarks.fashion_mnist"
     facts = {"title": "Fashion-MNIST", "command": command, "about": "fashion-mnist"}
     text = pages.page(facts | {"picture": "fashion_mnist.svg", "tables": tables})

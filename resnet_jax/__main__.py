@@ -4,6 +4,7 @@ The verb is `--mode`; training is the default. Any field of a recipe can be over
 `--config.batch_size=512` or `--config.model.name=resnet18`.
 """
 
+import itertools
 import os
 import sys
 import traceback
@@ -132,7 +133,7 @@ def _define_shared_flags(values: flags.FlagValues) -> None:
 
 def _flags_in(argv: list[str]) -> Iterator[tuple[str, str]]:
     """Yields (name, value) of the flags of a command line, in both forms that absl reads."""
-    for word, following in zip(argv[1:], [*argv[2:], ""], strict=False):
+    for word, following in itertools.pairwise([*argv[1:], ""]):
         if word == "--":
             return
         if word.startswith("-") and word != "-":
@@ -169,7 +170,7 @@ def _check_flag(name: str, values: flags.FlagValues, mode: str) -> None:
 def _without_emptied(argv: list[str], emptied: set[str]) -> list[str]:
     """Returns a command line without the flags that are empty in the end, or were on the way."""
     kept, skip = [], False
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*argv, ""]):
         name, equals, value = word.lstrip("-").partition("=")
         is_flag = word.startswith("-")
         value = value if equals else following

@@ -1,20 +1,15 @@
 """Learning curves: of one run, and of many with their means over seeds."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from resnet_jax.errors import UserError
 from resnet_jax.report.parts import Figure
 from resnet_jax.report.record import NO_STEPS, Record
 from resnet_jax.report.style import BLUE, COLOURS, GREY, ORANGE, drawn
 from resnet_jax.training.reporting.curves import Epochs, mean_curve
-
-_SCORED = "eval_top1"
 
 
 def over_seeds(axes: Any, runs: Mapping[str, Sequence[Epochs]], kind: str, beside: str) -> None:
@@ -35,49 +30,6 @@ def over_seeds(axes: Any, runs: Mapping[str, Sequence[Epochs]], kind: str, besid
         label = name if len(runs) > 1 and len(seeds) == 1 else f"{name} (n = {len(seeds)})"
         axes.plot(*mean, color=colour, linewidth=2, marker=marker, label=label)
         axes.plot(*mean_curve(seeds, beside), color=colour, linewidth=1, linestyle="--")
-
-
-def draw_svg(
-    runs: Mapping[str, Sequence[Epochs]], path: Path, levels: Mapping[str, float] = {}
-) -> None:
-    """Draws top-1 against epochs as an SVG; the same runs give the same file.
-
-    Args:
-      runs: name -> the runs with each seed.
-      path: ends in .svg.
-      levels: label -> a score to compare with, dotted.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
-    with drawing(path, 7.5, 4.5) as figure:
-        axes = figure.add_subplot(xlabel="epoch", ylabel="top-1")
-        over_seeds(axes, runs, _SCORED, "train_top1")
-        for label, level in levels.items():
-            axes.axhline(level, color="grey", linewidth=1, linestyle=":", label=label)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
-
-
-@contextlib.contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Yields an empty figure, in inches, and writes it as an SVG: the same lines, the same file.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(f"{path.name}: drawing needs matplotlib: pip install matplotlib") from error
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "resnet_jax", "font.size": 9}
-    ):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure
-        figure.savefig(path, metadata={"Date": None})
 
 
 def figures(record: Record) -> tuple[Figure, ...]:

@@ -109,6 +109,10 @@ class Record:
         epoch = f"{self.lines[-1]['epoch']:.2f} of {self.config.num_epochs:g}"
         return f"not finished: the log ends at step {self.step:,}{whole}, epoch {epoch}"
 
+    def evaluation(self, step: int) -> dict[str, Any] | None:
+        """Returns the evaluation after a step; None where there was none."""
+        return next((line for line in self.evaluations if line["step"] == step), None)
+
     def best(self) -> dict[str, Any] | None:
         """Returns the evaluation of the best checkpoint, by its rank; None before the first."""
         metric = self.config.checkpoint.best_metric

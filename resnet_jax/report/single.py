@@ -44,9 +44,7 @@ def describe(record: Record, asked: Asked) -> Page:
 
 
 def _facts(record: Record, asked: Asked) -> dict[str, str]:
-    scores = asked.scores or next(
-        (line for line in record.evaluations if line["step"] == asked.step), {}
-    )
+    scores = asked.scores or record.evaluation(asked.step)
     facts = {}
     if scores:
         facts |= {
@@ -74,8 +72,8 @@ def _notes(record: Record, asked: Asked) -> tuple[str, ...]:
         count = 0 if asked.answers is None else sum(map(len, asked.answers.labels))
         kept = f"Shown are {count} that the run kept." if count else "The run kept none."
         notes.append(f"{NOT_THERE}: {asked.why_gone}. {kept} --data_dir names another place.")
-    elif asked.scores and (logged := _logged(record, asked.step)) is not None:
-        found = asked.scores["top1"]
+    elif asked.scores and (scored := record.evaluation(asked.step)) is not None:
+        found, logged = asked.scores["top1"], scored["top1"]
         if abs(found - logged) > 1e-6:
             notes.append(
                 f"Scored here this checkpoint has top-1 {found:.4f}, in the run {logged:.4f}:"
@@ -84,7 +82,3 @@ def _notes(record: Record, asked: Asked) -> tuple[str, ...]:
     if asked.answers is not None and any((part < 0).any() for part in asked.answers.predictions):
         notes.append("For some images the network's answer is no number.")
     return tuple(notes)
-
-
-def _logged(record: Record, step: int) -> float | None:
-    return next((line["top1"] for line in record.evaluations if line["step"] == step), None)

@@ -29,7 +29,7 @@ from resnet_jax.distributed.mesh import is_lead
 from resnet_jax.errors import UserError
 from resnet_jax.fields import Field
 from resnet_jax.training.checkpointing import checkpoint_io, checksums
-from resnet_jax.training.checkpointing.checkpoint_io import Notes
+from resnet_jax.training.checkpointing.checkpoint_io import Notes, rank
 
 FIELDS = {
     "every_epochs": Field(1.0, "epochs between checkpoints, may be a fraction", above=0),
@@ -107,7 +107,7 @@ class Checkpoints:
             try:
                 scores = self.notes(step).scores
                 if scores:
-                    ranked.append((checkpoint_io.rank(scores, self._best_metric), step))
+                    ranked.append((rank(scores, self._best_metric), step))
             except (*checksums.ABSENT, *_OF_DAMAGED_NOTES):
                 continue  # One that is damaged does not keep the others from being used.
         return max(ranked)[1] if ranked else None
@@ -225,7 +225,6 @@ class Checkpoints:
         metric = self._best_metric
         if math.isnan(scores[metric]):
             return False
-        rank = checkpoint_io.rank
         return best is None or rank(scores, metric) >= rank(best, metric)
 
     def _path(self, step: int) -> epath.Path:

@@ -61,10 +61,10 @@ def over_seeds(runs: Sequence[Epochs]) -> dict[str, Any]:
     }
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """Returns the mean and, of several, the sample standard deviation (n - 1) of scores."""
-    mean = f"{statistics.mean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
+def mean_and_deviation(values: Sequence[float], digits: int = 4) -> str:
+    """Returns the mean and, of several, the sample standard deviation (n - 1), as text."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def epoch_seconds(epochs: Epochs) -> list[float]:

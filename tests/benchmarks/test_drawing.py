@@ -1,6 +1,6 @@
 """Curves of many runs as one picture."""
 
-from resnet_jax.report import learning
+from benchmarks import drawing
 
 
 def run(*scores):
@@ -14,7 +14,7 @@ def test_the_same_runs_give_the_same_picture(tmp_path):
     pictures = []
     for _ in range(2):
         runs = {"net": [run(0.2, 0.4), run(0.3, 0.5)]}
-        learning.draw_svg(runs, tmp_path / "a.svg", {"level": 0.45})
+        drawing.draw(runs, tmp_path / "a.svg", {"level": 0.45})
         pictures.append((tmp_path / "a.svg").read_text())
     assert pictures[0] == pictures[1]
     assert "net (n = 2)" in pictures[0]
