@@ -26,8 +26,8 @@ class Contestant:
 
     def __init__(self, peer: str, options: dict[str, Any], problem: dict[str, Any]):
         self._on_gpu = problem.pop("device") == "gpu"
-        if not self._on_gpu:
-            keep_freed_memory()  # as training on the CPU does; for the peers too
+        if options.pop("keep_memory", peer == "ours") and not self._on_gpu:
+            keep_freed_memory()  # as training on the CPU does
         make_step = importlib.import_module(f"benchmarks.peers.{peer}").make_step
         self._cuda = sys.modules["torch"].cuda if peer == "pytorch" else None
         name, dtype, classes = problem.pop("network"), problem.pop("dtype"), problem["num_classes"]

@@ -7,8 +7,10 @@ import platform
 
 import jax
 
-# <malloc.h> of the GNU C library.
+# <malloc.h> of the GNU C library, and Linux's <sys/mman.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_MADV_HUGEPAGE = 14
+_HUGE_PAGE = 2**21
 
 
 def prepare_runtime(precision: str, deterministic: bool = False) -> None:
@@ -61,6 +63,27 @@ def keep_freed_memory() -> bool:
     tuned = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if tuned or platform.libc_ver()[0] != "glibc":
         return False
-    mallopt = ctypes.CDLL(None).mallopt
+    library = ctypes.CDLL(None)
     settings = ((_M_TRIM_THRESHOLD, -1), (_M_MMAP_MAX, 0), (_M_ARENA_MAX, 1))
-    return sum(mallopt(*setting) for setting in settings) == len(settings)
+    if sum(library.mallopt(*setting) for setting in settings) < len(settings):
+        return False
+    _ask_for_huge_pages(library)
+    return True
+
+
+def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
+    """Asks Linux for pages of 2 MiB under what is allocated from now on.
+
+    A buffer of 50 MB has 12,000 small pages, more than a processor finds without looking in memory.
+    The heap grows by half of the machine's memory, is marked, and is free again: memory that nobody
+    writes to is not taken from the system. Where that is refused, the pages stay small.
+    """
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    block = library.malloc(size)
+    if block:
+        start = -(-block // _HUGE_PAGE) * _HUGE_PAGE
+        library.madvise(start, block + size - start, _MADV_HUGEPAGE)
+        library.free(block)

@@ -56,13 +56,14 @@ def _batch_normalize_jvp(groups, epsilon, axis_name, primals, tangents):
     normal = (x - _per_image(mean, images)) * _per_image(inverse, images)
     dmean = _group_mean(jnp.mean(dx, (1, 2)), groups, axis_name)
     along = _group_mean(jnp.mean(dx * normal, (1, 2)), groups, axis_name)
-    # One factor each for dx, `normal` and 1, so that transposing it sums over positions no more
-    # than twice.
+    # One factor each for dx, x and 1: its transpose sums over positions twice, and over products
+    # of maps that are in memory already, where XLA:CPU would write `normal` out first.
     slope = inverse * scale
-    per_normal, per_one = dscale - slope * along, dbias - slope * dmean
+    per_x = inverse * (dscale - slope * along)
+    per_one = dbias - slope * dmean - mean * per_x
     dy = (
         _per_image(slope, images) * dx
-        + normal * _per_image(per_normal, images)
+        + x * _per_image(per_x, images)
         + _per_image(per_one, images)
     )
     return (y, mean, var), (dy, dmean, 2 * along / inverse)

@@ -48,7 +48,8 @@ def choose(geometry: Geometry, images: int, channels: int, features: int) -> Cal
     height, width = geometry.image_size
     if geometry.padding == NO_PADDING and geometry.kernel_size == (1, 1):
         return partial(_pointwise, geometry)
-    if min(height, width) < 3 or (height * width <= 16 and geometry.strides != (1, 1)):
+    small_and_strided = geometry.strides != (1, 1) and math.prod(geometry.kernel_size) <= 9
+    if min(height, width) < 3 or small_and_strided:
         return partial(_patches, geometry)
     if (
         geometry.kernel_size != (3, 3)

@@ -1,8 +1,9 @@
-"""Freed memory stays with the process: page faults counted by the system."""
+"""Freed memory stays with the process, in large pages: as the system counts them."""
 
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,25 @@ def test_memory_that_was_freed_is_used_again_without_page_faults():
     assert could == "True"
     # One of the five blocks is new in any case: a fifth.
     assert faults < usual / 3
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux without huge pages"
+)
+def test_memory_that_is_allocated_later_is_marked_for_huge_pages():
+    def marked(keep):
+        script = f"""
+from resnet_jax.distributed.runtime import keep_freed_memory
+{keep}
+block = bytearray(40 * 2**20)
+print(*(line for line in open("/proc/self/smaps") if line.startswith("VmFlags") and " hg" in line))
+"""
+        command = [sys.executable, "-c", script]
+        environment = {"PATH": "", "JAX_PLATFORMS": "cpu"}
+        return subprocess.check_output(command, env=environment, text=True).strip()
+
+    assert marked("keep_freed_memory()")
+    assert not marked("")
 
 
 def test_a_user_who_tunes_the_allocator_keeps_that():
