@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_is_not_restored_and_another_is_named(tmp_path):
     file = max((path for path in step.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(
-        UserError, match=rf"checkpoint {step.name} of .* is damaged .*: try --which="
+        UserError, match=rf"checkpoint {step.name} of .* is damaged .*: restore it from a copy"
     ):
         resnet_jax.restore(tmp_path / "run", "last")
 
