@@ -25,7 +25,7 @@ holds it to the files. `python launch.py --mode=recipes` lists them, and `--conf
 
 "Measured" is the mean and deviation over seeds of runs of this package, see [results](../results/fashion_mnist.md);
 nothing of ImageNet, CIFAR or Imagenette has been. "Expected" is what others published for the same recipe, with the
-source; each file says what in it is not the same, and what it changes of the recipe before it.
+source; each file says what in it is not the same, what it changes of the recipe before it, and what DIR holds.
 
 Hours of ImageNet are modelled, not measured (`python docs/write_recipes.py hours`): {images:,} images an epoch, each
 moving what a training step moves in 16 bit when normalisation runs in kernels of its own (`--mode=summarize` prints
@@ -50,7 +50,11 @@ def _in_order() -> list[tuple[str, Path]]:
 
 def _row(name: str, path: Path, scores: dict[str, str]) -> str:
     told = recipes.told(path)
-    data = "" if recipes.load(path).data.name == "digits" else " --config.data.dir=DIR"
+    data = {
+        "digits": "",
+        # TFDS has it under this name; what is published are IDX files.
+        "fashion_mnist": " --config.data.name=idx --config.data.dir=DIR",
+    }.get(recipes.load(path).data.name, " --config.data.dir=DIR")
     cells = (
         f"[`{name}`](../configs/{name}.py)",
         recipes.headline(path),

@@ -206,10 +206,12 @@ def without_effect(config: ConfigDict) -> dict[str, str]:
 def warnings(config: ConfigDict) -> list[str]:
     """Returns a line for each field that is not at its default, though it has no effect."""
     values = dict(flatten(config))
+    # What an older recipe was given for a field that it does not have, nobody set.
+    given = {f"data.{name}": value for name, value in data.BEFORE.items()}
     return [
         f"config.{name} = {values[name]!r} has no effect: {why}"
         for name, why in without_effect(config).items()
-        if values[name] != _as_on_disk(field_of(name).default)
+        if values[name] not in (_as_on_disk(field_of(name).default), given.get(name))
     ]
 
 

@@ -69,11 +69,6 @@ def read_initial(config: ConfigDict, channels: int) -> Initial:
             f"config.init.weights = {source!r}: their SHA-256 is {initial.digest}, and"
             f" config.init.digest {config.init.digest}; give those weights, or leave the digest out"
         )
-    if others := differing(initial.digest):
-        raise UserError(
-            f"config.init.weights = {source!r}: process {', '.join(map(str, others))}"
-            " sees other weights than process 0; give all the same ones"
-        )
     config.init.digest = initial.digest
     description = initial.description
     if config.data.mean is None and description and len(description.mean) == channels:
@@ -99,8 +94,21 @@ def read_weights_of(
       field: that names the source, for messages.
 
     Raises:
-      UserError: there is nothing to read, or a file does not fit the network.
+      UserError: there is nothing to read, a file does not fit the network, or process 0 sees other
+        weights.
     """
+    initial = _read_weights_of(source, model, channels, prefix, field)
+    if others := differing(initial.digest):
+        raise UserError(
+            f"{field} = {source!r}: process {', '.join(map(str, others))}"
+            " sees other weights than process 0; give all the same ones"
+        )
+    return initial
+
+
+def _read_weights_of(
+    source: str, model: ResNet | None, channels: int, prefix: str, field: str
+) -> Initial:
     if (epath.Path(source) / "checkpoints").is_dir():
         loaded, variables, description = run.restore(source)
         variables = jax.device_get(variables)

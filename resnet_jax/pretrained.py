@@ -66,7 +66,7 @@ def load_pretrained(
       size: "train" describes images of the size that the network was trained at, "test" of the
         size that its authors score it at, where they give one.
       model: of a file, the network's name for `create_model`. Its images are taken to be prepared
-        as torchvision prepares them: 224 pixels, bilinear, ImageNet's mean and deviation.
+        as torchvision prepares them: 224 pixels, bilinear, ImageNet's mean and standard deviation.
 
     Returns:
       The Flax module, its variables ("params" and "batch_stats"), and what they are.

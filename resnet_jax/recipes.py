@@ -18,12 +18,17 @@ def bases() -> list[Path]:
 
 
 def shipped() -> dict[str, Path]:
-    """Returns name -> file of each recipe: "tutorials/NAME" for one in a folder of that name."""
-    folders = [base / FOLDER for base in bases()[:1]]
+    """Returns name -> file of each recipe: "tutorials/NAME" for one in a folder of that name.
+
+    A recipe here goes before one of that name that came with the package.
+    """
+    folders = [base / FOLDER for base in reversed(bases())]
     found = {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for folder in folders
         for path in folder.rglob("*.py")
+        # Another project's folder of that name may hold other files.
+        if "def get_config(" in path.read_text(encoding="utf-8", errors="replace")
     }
     return dict(sorted(found.items()))
 

@@ -169,7 +169,8 @@ def merge_with_saved(
             f"accumulate_steps {old.accumulate_steps} -> {config.accumulate_steps}: with BatchNorm,"
             " its statistics are those of the new parts from here"
         )
-    if merged.distill.teacher != old.distill.teacher:
+    given = config.distill.digest not in (None, old.distill.digest)
+    if merged.distill.teacher != old.distill.teacher and not given:
         merged.distill.digest = None  # of the one that the run had until now
     return merged, lines
 
@@ -243,10 +244,10 @@ def restore(
     step = pick_step(checkpoints, which)
     damage = checkpoints.find_damage(step)
     if damage is not None:
-        others = [str(other) for other in checkpoints.steps() if other != step]
+        others = "|".join(str(other) for other in checkpoints.steps() if other != step)
+        another = f", or take another by --which={others}" if others else ""
         raise UserError(
-            f"checkpoint {step} of {workdir} is damaged ({damage}): try"
-            f" --which={'|'.join(others) or '...'}"
+            f"checkpoint {step} of {workdir} is damaged ({damage}): restore it from a copy{another}"
         )
     notes = checkpoints.notes(step)
     classes = read_classes(workdir)

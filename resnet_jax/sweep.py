@@ -127,15 +127,22 @@ def parse_axis(axis: str) -> list[tuple[str, Any]]:
         raise UserError(
             f"--sweep={axis}: write it as field=value,value, for example --sweep=seed=0,1,2"
         )
-    kind = config_lib.field_of(dotted).kind
+    field = config_lib.field_of(dotted)
+    kind = field.kind
     if kind not in (bool, int, float, str):
         raise UserError(
             f"--sweep={axis}: config.{dotted} holds several numbers; sweep over a field that"
             " holds one"
         )
     readers: dict[type, Callable[[str], Any]] = {bool: {"True": True, "False": False}.__getitem__}
+
+    def read(value: str) -> Any:
+        if value == "None" and field.fault(None) is None:
+            return None
+        return readers.get(kind, kind)(value)
+
     try:
-        return [(dotted, readers.get(kind, kind)(value)) for value in values.split(",")]
+        return [(dotted, read(value)) for value in values.split(",")]
     except (ValueError, KeyError) as error:
         raise UserError(f"--sweep={axis}: config.{dotted} takes {kind.__name__} values") from error
 

@@ -25,7 +25,7 @@ class Teacher:
 
     Attributes:
       model: it computes in the run's precision.
-      variables: {"params", "batch_stats"}, NumPy's.
+      variables: {"params", "batch_stats"}.
       moments: mean and deviation that its images are normalised by; None: as those of the run.
     """
 

@@ -4,6 +4,7 @@ import pytest
 from running import ROOT, launch
 
 from resnet_jax import config as fields
+from resnet_jax import recipes
 from resnet_jax.__main__ import find_recipe, parse
 from resnet_jax.errors import UserError
 
@@ -93,6 +94,16 @@ def test_the_recipes_are_listed_with_what_they_are():
     assert len(lines) == len(files)
     (line,) = [line for line in lines if line.startswith("quickstart ")]
     assert "ResNet-8 on 1,797 handwritten digits" in line
+
+
+def test_a_folder_of_recipes_here_hides_none_of_those_that_came_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "of_another_tool.py").write_text("print 1")
+    (tmp_path / "configs" / "mine.py").write_text("def get_config():\n    ...")
+    listed = recipes.shipped()
+    assert {"quickstart", "mine", "imagenet/resnet18"} <= set(listed)
+    assert "of_another_tool" not in listed
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from running import QUICK, devices, launch, log, run
+from running import QUICK, devices, launch, log, run, tiny_recipe
 
 import resnet_jax
 from resnet_jax import config as config_lib
+from resnet_jax.commands import train as verb
 
 RECIPE = (
     QUICK,
@@ -150,3 +151,21 @@ def test_the_runtime_is_prepared_for_the_precision_that_the_run_has(tmp_path, mo
     monkeypatch.setattr(module, "prepare_runtime", prepare_runtime)
     with pytest.raises(Prepared, match="float64"):
         module.train(config_lib.defaults(), str(tmp_path))
+
+
+def test_a_finished_run_writes_the_lost_names_of_its_classes_again(tmp_path):
+    verb.train(tiny_recipe(num_epochs=1), tmp_path / "run")
+    names = tmp_path / "run" / "classes.txt"
+    kept = names.read_text()
+    names.unlink()
+    verb.train(tiny_recipe(num_epochs=1), tmp_path / "run")
+    assert names.read_text() == kept
+
+
+def test_a_run_that_is_made_shorter_than_it_is_ends_with_scores(tmp_path, capsys):
+    verb.train(tiny_recipe(num_epochs=2, eval_every_epochs=2.0), tmp_path)
+    *_, last = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(last)  # now the last one has no scores
+    accepted = verb.Accepted(("num_epochs", "eval_every_epochs"), False)
+    verb.train(tiny_recipe(num_epochs=0.5, eval_every_epochs=2.0), tmp_path, accepted=accepted)
+    assert "best: top1" in capsys.readouterr().out

@@ -24,6 +24,13 @@ def test_an_axis_is_read_as_values_of_its_field():
     ]
 
 
+def test_an_axis_may_hold_none_where_its_field_may():
+    assert parse_axis("optimizer.clip_norm=None,1.0") == [
+        ("optimizer.clip_norm", None),
+        ("optimizer.clip_norm", 1.0),
+    ]
+
+
 @pytest.mark.parametrize(
     "axis",
     ["sed=0,1", "seed", "seed=a", "seed=", "schedule.boundaries=1,2", "optimizer.nesterov=1"],

@@ -20,7 +20,7 @@ KINDS = {
     "UserError": "",
     "NotFinite": "",
     "LockLost": "",
-    "CorruptImageError": "; replace it, or set data.on_error='skip'",
+    "CorruptImageError": "; replace or remove it, or train with config.data.on_error='skip'",
 }
 # Each message of these has to be triggered by a test.
 TRIGGERED = ("commands/", "data/", "run.py", "run_files.py", "sweep.py", "__main__.py")

@@ -96,6 +96,27 @@ def flags_of(verb: Verb) -> flags.FlagValues:
     return values
 
 
+def local_directory(flag: str, directory: str) -> Path:
+    """Returns the directory that a flag names; raises `UserError` for the address of a bucket."""
+    if "://" in directory:
+        raise UserError(f"--{flag}={directory}: must be a local directory; name one")
+    return Path(directory)
+
+
+def made_directory(flag: str, directory: str) -> Path:
+    """Returns the local directory that a flag names, made where it is absent, before hours of work
+    whose results go there; raises `UserError` where it cannot be made.
+    """
+    path = local_directory(flag, directory)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--{flag}={directory}: cannot be written to ({error.strerror or error}); name another"
+        ) from error
+    return path
+
+
 def define_network_flags(values: flags.FlagValues) -> None:
     """Defines the flags that say which trained network a verb takes; see `classifier.Named`."""
     flags.DEFINE_string("workdir", None, "the run", flag_values=values)

@@ -10,7 +10,13 @@ from ml_collections import ConfigDict
 
 from resnet_jax import classifier, data, run
 from resnet_jax import config as config_lib
-from resnet_jax.commands import Arguments, Verb, define_crop_flag, define_network_flags
+from resnet_jax.commands import (
+    Arguments,
+    Verb,
+    define_crop_flag,
+    define_network_flags,
+    made_directory,
+)
 from resnet_jax.description import Description
 from resnet_jax.distributed.mesh import put_replicated
 from resnet_jax.distributed.runtime import prepare_runtime
@@ -191,6 +197,8 @@ def main(arguments: Arguments) -> None:
         "how": how,
         "output_dir": arguments.output_dir,
     }
+    if arguments.output_dir is not None:
+        made_directory("output_dir", arguments.output_dir)
     named = classifier.Named.of(arguments)
     if arguments.weights is None:
         evaluate(
@@ -208,8 +216,11 @@ def main(arguments: Arguments) -> None:
 
 def _sizes(texts: Sequence[str]) -> tuple[int, ...]:
     for text in texts:
-        if not text.isdecimal() or not 1 <= int(text) <= 8192:
-            raise UserError(f"--eval_size={','.join(texts)}: must be whole numbers of pixels")
+        fault = "must be whole numbers of pixels"
+        if text.isdecimal():
+            fault = data.FIELDS["eval_size"].fault(int(text))
+        if fault:
+            raise UserError(f"--eval_size={','.join(texts)}: {fault}")
     return tuple(map(int, texts))
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from absl import flags
 
 from resnet_jax.classifier import Named
-from resnet_jax.commands import Arguments, Verb, define_network_flags
+from resnet_jax.commands import Arguments, Verb, define_network_flags, local_directory
 from resnet_jax.distributed.runtime import prepare_runtime
-from resnet_jax.errors import UserError
 from resnet_jax.exporting.export import export
 from resnet_jax.exporting.formats import FORMATS
 from resnet_jax.exporting.network import Network, Settings
@@ -39,8 +38,7 @@ def main(arguments: Arguments) -> None:
     named = Named.of(arguments)
     settings = Settings(form, arguments.fold, arguments.raw, arguments.opset)
     output_dir = arguments.output_dir or _usual_directory(arguments, form)
-    if "://" in str(output_dir):
-        raise UserError(f"--output_dir={output_dir}: must be a local directory; name one")
+    local_directory("output_dir", str(output_dir))
     prepare_runtime(named.precision)
     export(Network.of(*named.load()), settings, output_dir)
 

@@ -15,7 +15,7 @@ from resnet_jax import classifier
 from resnet_jax.classifier import Classifier, Prediction
 from resnet_jax.commands import Arguments, Verb, define_crop_flag, define_network_flags
 from resnet_jax.data.sources import pictures
-from resnet_jax.data.sources.tree import printable
+from resnet_jax.data.sources.tree import named, printable
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.training.reporting.display import Display
@@ -70,7 +70,10 @@ def predict(network: Classifier, paths: Sequence[str], *, top: int, form: str) -
     """
     names = [printable(path) for path in paths]
     top = min(top, network.model.num_classes)
-    widths = max(map(len, names)), min(max(map(len, network.description.classes)), _WIDEST_CLASS)
+    widths = (
+        max(map(len, names)),
+        min(max(map(len, network.description.classes), default=0), _WIDEST_CLASS),
+    )
     skipped = []
     display = Display()
     if form == "csv":
@@ -89,10 +92,9 @@ def predict(network: Classifier, paths: Sequence[str], *, top: int, form: str) -
             display.tick()
     display.stop()
     if skipped:
-        shown = ", ".join(skipped[:_NAMES_AT_MOST]) + ", ..." * (len(skipped) > _NAMES_AT_MOST)
         raise UserError(
             f"{len(skipped):,} of {len(names):,} files are no readable pictures and were skipped:"
-            f" {shown}; restore or leave them out"
+            f" {named(skipped, _NAMES_AT_MOST)}; restore or leave them out"
         )
 
 

@@ -8,7 +8,7 @@ from absl import flags
 from etils import epath
 
 from resnet_jax import run
-from resnet_jax.commands import Arguments, Verb
+from resnet_jax.commands import Arguments, Verb, local_directory
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.report import page, single
@@ -60,8 +60,7 @@ def report(
     check_packages()
     found = _each_once(workdir for given in workdirs for workdir in runs_in(given))
     directory = output_dir or _holding(workdirs)
-    if "://" in str(directory):
-        raise UserError(f"--output_dir={directory}: must be a local directory; name one")
+    local_directory("output_dir", str(directory))
     display = Display()
     if len(found) == 1:
         record = Record.read(found[0])

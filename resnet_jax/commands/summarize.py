@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from resnet_jax import data
-from resnet_jax.commands import Arguments, Verb
+from resnet_jax.commands import Arguments, Verb, local_directory
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
@@ -31,7 +31,6 @@ def summarize(
     config: ConfigDict | None = None,
     model: str | None = None,
     picture: str = "batch.png",
-    channels: int = 3,
 ) -> None:
     """Prints a network's parameters, multiply-adds, activations and memory, stage by stage.
 
@@ -42,7 +41,6 @@ def summarize(
       config: a recipe; or
       model: a name for `create_model`, counted at the image size of its paper's data.
       picture: the file for the first batch of a recipe.
-      channels: of the images, where there is no data to tell.
 
     Raises:
       UserError: neither or both are given, or the network cannot be built.
@@ -52,7 +50,7 @@ def summarize(
         raise UserError("--mode=summarize: give either --config=FILE or --model=NAME")
     variant = get_variant(name)
     height = width = variant.image_size
-    said = ""
+    channels, said = 3, ""
     if config is None:
         network = create_model(name)
     else:
@@ -81,10 +79,13 @@ def summarize(
 
 
 def _picture(experiment: Experiment, path: str) -> str:
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     loader = experiment.train_loader
     augment, seed = jax.jit(experiment.augment), seed_words(experiment.config.seed)
-    data.save_grid(loader, 0, path, augment=lambda batch: augment(batch, seed))
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        data.save_grid(loader, 0, path, augment=lambda batch: augment(batch, seed))
+    except OSError as error:
+        return f"no picture of the data: {path}: {error.strerror or error}"
     return f"the first batch of {loader.source.name} {loader.source.split}: {path}"
 
 
@@ -101,10 +102,7 @@ def _difference(found: int, reference: int) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    if "://" in (arguments.workdir or ""):
-        raise UserError(
-            f"--workdir={arguments.workdir}: the picture of the data needs a local directory"
-        )
+    local_directory("workdir", arguments.workdir or "")
     if arguments.config is None:
         summarize(model=arguments.model)
     else:

@@ -111,6 +111,7 @@ def train(
         )
         notes = _newest_notes(checkpoints)
         if notes and experiment.plan.is_over(notes.step, notes.scores):
+            _restore_classes(workdir, experiment, display)
             _say_finished(workdir, checkpoints, notes, display)
             return
         for row in introduction.rows(experiment, workdir):
@@ -238,6 +239,17 @@ def _make_reporter(
         lambda batches, images, seconds: data.diagnosis(batches, source, images, seconds),
         Outlook(experiment.plan.steps_per_epoch, introduction.advice(experiment)),
     )
+
+
+def _restore_classes(workdir: str, experiment: Experiment, display: Display) -> None:
+    """Writes the files of a finished run again where the names of its classes are lost."""
+    if not is_lead():
+        return
+    try:
+        run.read_classes(workdir)
+    except UserError:
+        sources = experiment.train_loader.source, experiment.eval_loader.source
+        run.describe(workdir, experiment.config, *sources, say=display.say)
 
 
 def _say_best(checkpoints: Checkpoints) -> str:

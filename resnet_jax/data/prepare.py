@@ -314,7 +314,11 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
         split: {
             "examples": len(source),
             "lacking_classes": source.lacking_classes(),
-            "counts": np.sum([note.pop("counts") for note in notes[split]], axis=0).tolist(),
+            # A split may be empty.
+            "counts": sum(
+                (np.array(note.pop("counts")) for note in notes[split]),
+                np.zeros(len(source.classes), int),
+            ).tolist(),
             "shards": notes[split],
         }
         for split, source in sources.items()

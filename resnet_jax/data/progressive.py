@@ -21,13 +21,13 @@ class ProgressiveLoader:
       ends: for all but the last the epoch at which it gives way, which may be a fraction.
 
     Attributes:
-      source, batch_size, seed, image_shape: as `Loader` has them; the shape is that of the last.
+      source, image_shape: as `Loader` has them; the shape is that of the last.
       skipped: as `Loader` has it, of all sizes together.
     """
 
     def __init__(self, loaders: Sequence[Loader], ends: Sequence[float]):
         last = loaders[-1]
-        self.source, self.batch_size, self.seed = last.source, last.batch_size, last.seed
+        self.source = last.source
         self.image_shape, self.skipped = last.image_shape, last.skipped
         for loader in loaders:
             loader.skipped = self.skipped

@@ -51,7 +51,11 @@ FIELDS = {
         needs=(Needs("progressive_sizes"),),
     ),
     "eval_crop": Field(
-        0.875, "evaluation: share of the resized short side kept", float, above=0, at_most=1
+        0.875,
+        "share of the resized short side kept: in evaluation, and in training without random crops",
+        float,
+        above=0,
+        at_most=1,
     ),
     "eval_size": Field(
         None, "evaluation: side in pixels; None: as image_size", int, at_least=1, at_most=8192
@@ -175,7 +179,8 @@ def _check_progressive(config: Any) -> None:
 
 
 def without_effect(config: Any, source: Source, train: bool) -> list[str]:
-    """Returns a line for each field that was set to what this use of a source does not read.
+    """Returns a line for each field that was set to what this use of a source does not read, where
+    that depends on more than one other field, or on the source.
 
     Args:
       config: `config.data`.
@@ -187,12 +192,6 @@ def without_effect(config: Any, source: Source, train: bool) -> list[str]:
     if train:
         uses = [
             (("crop_scale", "crop_ratio"), on.random_resized_crop, "random_resized_crop is off"),
-            (
-                ("erasing_scale", "erasing_ratio", "erasing_fill"),
-                config.random_erasing,
-                "random_erasing is 0",
-            ),
-            (("mix_probability",), config.mixup or config.cutmix, "mixup and cutmix are 0"),
             (("cutmix_share",), config.mixup and config.cutmix, "mixup or cutmix is 0"),
             (("dir",), config.name not in ("digits", "synthetic"), "no directory is read"),
             (
@@ -200,18 +199,7 @@ def without_effect(config: Any, source: Source, train: bool) -> list[str]:
                 config.name not in table.SOURCES,
                 "it is no TFDS set",
             ),
-            (
-                ("synthetic_train", "synthetic_eval", "synthetic_classes"),
-                config.name == "synthetic",
-                "the data is not synthetic",
-            ),
             (("eval_fraction",), config.name == "folder", "it holds out files of a folder"),
-            (("max_skipped",), config.on_error == "skip", "on_error is 'stop'"),
-            (
-                ("holdout",),
-                config.eval_fraction is not None or config.holdout == BEFORE["holdout"],
-                "eval_fraction is None",
-            ),
         ]
     else:
         uses = [(("eval_crop",), encoded, "the images are no encoded files of any size")]

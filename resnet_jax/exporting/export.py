@@ -127,8 +127,11 @@ def _describe_agreement(difference: float, tolerance: float) -> str:
 
 @contextlib.contextmanager
 def _staged(final: Path) -> Iterator[Path]:
-    """Yields a directory whose files go to `final` at the end, complete, or not at all."""
-    stage = final.with_name(f".{final.name}.partial")
+    """Yields a directory whose files go to `final` when all are there; a new `final` is complete or
+    absent.
+    """
+    final = final.absolute()
+    stage = final.parent / f".{final.name}.partial"
     try:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)

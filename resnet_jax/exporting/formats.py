@@ -113,7 +113,7 @@ def _describe_program(network: Network, settings: Settings) -> str:
     shape = f"[N, {about.eval_size}, {about.eval_size}, {len(about.mean)}]"
     if settings.raw:
         answer = "logits" if classes else "features"
-        return f"takes float32 {shape}, (pixels / 255 - mean) / deviation; gives {answer}"
+        return f"takes float32 {shape}, (pixels / 255 - mean) / std; gives {answer}"
     answer = f"probabilities [N, {classes}]" if classes else "features"
     return f"takes uint8 pixels {shape}, resized and cropped, normalised inside; gives {answer}"
 

@@ -1,4 +1,4 @@
-"""The layers of a residual network: convolution, normalisation, pools, gates, dropped branches."""
+"""The layers of a residual network: convolution, normalisation, pools, dropped branches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -301,8 +301,8 @@ def widen_identity(
     """
     if features < x.shape[-1]:
         raise UserError(
-            f"shortcut = 'A': cannot go from {x.shape[-1]} channels down to {features}; choose"
-            " shortcut = 'B'"
+            f"shortcut = {'A_pool' if pool else 'A'!r}: cannot go from {x.shape[-1]} channels down"
+            f" to {features}; choose shortcut = 'B'"
         )
     if stride != 1:
         strides = (1, stride, stride, 1)

@@ -140,7 +140,9 @@ class ResNet(BlockFields):
     def smallest_image(self) -> int:
         """Returns the smallest height and width: every stride still has two pixels to halve."""
         stride = list(self.feature_info().values())[-1].stride
-        return stride // 2 + 1
+        # A dilated stage smooths its map where others halve it, which takes two pixels there.
+        is_dilated = self._strides()[-1]["dilation"] > 1
+        return stride + 1 if self.anti_alias == "blur" and is_dilated else stride // 2 + 1
 
     @nn.nowrap
     def part_of(self, entry: str) -> str:

@@ -62,9 +62,7 @@ def _batch_normalize_jvp(groups, epsilon, axis_name, primals, tangents):
     per_x = inverse * (dscale - slope * along)
     per_one = dbias - slope * dmean - mean * per_x
     dy = (
-        _per_image(slope, images) * dx
-        + x * _per_image(per_x, images)
-        + _per_image(per_one, images)
+        _per_image(slope, images) * dx + x * _per_image(per_x, images) + _per_image(per_one, images)
     )
     return (y, mean, var), (dy, dmean, 2 * along / inverse)
 

@@ -34,17 +34,19 @@ def all_figures(answers: Answers, classes: tuple[str, ...]) -> tuple[Figure | Ta
 
 
 def galleries(asked: Asked) -> tuple[Gallery, ...]:
-    """Returns the mistakes of which the network was surest, and the hits of which it was least."""
+    """Returns the mistakes in which the network was most confident, and the correct predictions in
+    which it was least.
+    """
     mistakes = (
         "Wrong answers with the highest probability: look for wrong labels, images of two classes,"
         " and what the network confuses. The number is the image's place in the split."
     )
-    hits = (
+    correct = (
         "Right answers with the lowest probability: what is hard, and was got right all the same."
     )
     return (
         _gallery(asked, "mistake", "Most confident mistakes", mistakes, is_right=False),
-        _gallery(asked, "hit", "Least confident hits", hits, is_right=True),
+        _gallery(asked, "correct", "Least confident correct predictions", correct, is_right=True),
     )
 
 
@@ -64,16 +66,16 @@ def _chosen(answers: Answers, is_right: bool) -> np.ndarray:
     """Returns the rows of the answers to show, the foremost first."""
     labels, predictions = np.concatenate(answers.labels), np.concatenate(answers.predictions)
     rows = np.flatnonzero(((labels == predictions) == is_right) & (predictions >= 0))
-    sureness = np.concatenate(answers.confidences)[rows]
+    confidence = np.concatenate(answers.confidences)[rows]
     order = 1 if is_right else -1
-    return rows[np.argsort(order * sureness, kind="stable")[:_PICTURES]]
+    return rows[np.argsort(order * confidence, kind="stable")[:_PICTURES]]
 
 
 def _cards(asked: Asked, rows: np.ndarray, is_right: bool) -> tuple[Card, ...]:
     assert asked.answers is not None
     assert asked.take is not None
     columns = (asked.answers.places, asked.answers.predictions, asked.answers.confidences)
-    places, predictions, sureness = (np.concatenate(column)[rows] for column in columns)
+    places, predictions, confidence = (np.concatenate(column)[rows] for column in columns)
     order = np.argsort(places)
     taken = asked.take(places[order])
     at = {int(place): row for row, place in enumerate(taken.places)}
@@ -83,7 +85,7 @@ def _cards(asked: Asked, rows: np.ndarray, is_right: bool) -> tuple[Card, ...]:
             continue
         label = int(taken.labels[at[place]])
         lines = (
-            answer_line(asked.classes, int(predictions[number]), sureness[number]),
+            answer_line(asked.classes, int(predictions[number]), confidence[number]),
             "" if is_right else f"is {class_name(asked.classes, label)}",
             f"no. {place}",
         )

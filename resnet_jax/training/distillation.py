@@ -28,7 +28,9 @@ FIELDS = {
         at_most=1,
         needs=_TEACHER,
     ),
-    "digest": Field(None, "SHA-256 of the teacher; filled when the run begins", str),
+    "digest": Field(
+        None, "SHA-256 of the teacher; filled when the run begins", str, needs=_TEACHER
+    ),
 }
 
 

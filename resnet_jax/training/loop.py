@@ -186,7 +186,8 @@ class Loop:
         step, stop, is_best = progress.step, answer.stop, False
         # The order matters: the line on training, then the evaluation, then a checkpoint that holds
         # both scores and sums, so that a resumed log goes on as if nothing had happened.
-        if self._plan.logs_at(step) and progress.window.examples:
+        # Where a run goes on between a step and its evaluation, no step has been timed yet.
+        if self._plan.logs_at(step) and progress.window.examples and self._reporter.has_timed:
             self._reporter.log(progress)
             progress.window = MetricSums()
         if self._plan.evaluates_at(step) and not stop:
@@ -209,7 +210,8 @@ class Loop:
         if stop:
             if not self._reporter.saving(self._checkpoints.wait):
                 raise UserError(
-                    f"stopped, and the checkpoint of step {step} could not be written: see above"
+                    f"stopped, and the checkpoint of step {step} could not be written to"
+                    f" {self._checkpoints.directory}: see above"
                 )
             self._reporter.say(f"saved step {step}; the same command resumes")
             raise Interrupted(stop)

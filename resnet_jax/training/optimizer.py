@@ -46,7 +46,11 @@ FIELDS = {
         (), "patterns of parameters that do not train, as 'layer1_*', 'all but fc'", tuple[str, ...]
     ),
     "freeze_epochs": Field(
-        None, "epochs after which they do train; None: they never do", float, above=0
+        None,
+        "epochs after which they do train; None: they never do",
+        float,
+        above=0,
+        needs=(Needs("freeze"),),
     ),
     "rates": Field(
         (), "PATTERN=FACTOR of the learning rate; the first that matches counts", tuple[str, ...]

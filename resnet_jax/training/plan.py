@@ -27,10 +27,11 @@ class Plan:
     stop_at_top1: float | None = None
 
     def evaluates_at(self, step: int) -> bool:
-        return step == self.total_steps or self._passes(step, self.eval_every_epochs)
+        # A run that goes on with fewer epochs may be past its end.
+        return step >= self.total_steps or self._passes(step, self.eval_every_epochs)
 
     def saves_at(self, step: int) -> bool:
-        return step == self.total_steps or self._passes(step, self.save_every_epochs)
+        return step >= self.total_steps or self._passes(step, self.save_every_epochs)
 
     def logs_at(self, step: int) -> bool:
         step_in_epoch = step % self.steps_per_epoch

@@ -34,7 +34,22 @@ RUN = Path(__file__).parents[1] / "workdir"
             "--output_dir=gs://b/x: must be a local directory",
         ),
         (["--mode=prepare", "--data_dir=."], "--output_dir is missing"),
-        (["--mode=summarize", "--workdir=gs://b/x", "--model=resnet18"], "needs a local directory"),
+        (
+            ["--mode=summarize", "--workdir=gs://b/x", "--model=resnet18"],
+            "must be a local directory",
+        ),
+        (
+            ["--mode=evaluate", f"--workdir={RUN}", "--output_dir=gs://b/x"],
+            "--output_dir=gs://b/x: must be a local directory",
+        ),
+        (
+            ["--mode=evaluate", f"--workdir={RUN}", "--output_dir=/proc/none"],
+            "--output_dir=/proc/none: cannot be written to",
+        ),
+        (
+            ["--mode=evaluate", f"--workdir={RUN}", "--eval_size=9000"],
+            "--eval_size=9000: must be at most 8192",
+        ),
         (
             ["--config=configs/quickstart.py", "--sweep=seed=0,1", "--profile=1:2"],
             "--profile is for one run: leave it out, or leave out --sweep",
@@ -76,7 +91,7 @@ def test_a_damaged_checkpoint_is_not_restored_and_another_is_named(tmp_path):
     file = max((path for path in step.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(
-        UserError, match=rf"checkpoint {step.name} of .* is damaged .*: try --which="
+        UserError, match=rf"checkpoint {step.name} of .* is damaged .*: restore it from a copy"
     ):
         resnet_jax.restore(tmp_path / "run", "last")
 

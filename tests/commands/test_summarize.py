@@ -55,3 +55,13 @@ def test_a_network_with_other_fields_is_called_so_and_not_set_beside_the_one_of_
     out = capsys.readouterr().out
     assert out.startswith("resnet18 with stage_sizes (1, 1, 1), stem small, width 16, 8x8x1 images")
     assert "reference" not in out
+
+
+def test_the_numbers_are_told_although_the_picture_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    recipe = config.defaults()
+    recipe.model.name, recipe.data.name, recipe.batch_size = "cifar_resnet20", "digits", 16
+    summarize(config=recipe, picture=str(tmp_path / "file" / "batch.png"))
+    out = capsys.readouterr().out
+    assert "8x8x1 images, 10 classes" in out
+    assert "no picture of the data" in out

@@ -354,7 +354,7 @@ def test_an_image_may_have_more_pixels_where_the_recipe_says_so(tmp_path):
     fabricate.folder_tree(tmp_path, {"train": {"a": [fabricate.jpeg(0, 40, 60)] * 2}})
     fields = {"name": "folder", "dir": str(tmp_path), "image_size": 8}
     assert loader(True, 2, max_pixels=2400, **fields)[0]["mask"].all()
-    with pytest.raises(UserError, match="60 x 40 pixels are more than max_pixels"):
+    with pytest.raises(UserError, match="60 x 40 pixels, more than config"):
         loader(True, 2, max_pixels=2399, **fields)[0]
 
 

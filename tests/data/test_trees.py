@@ -1,6 +1,7 @@
 """Folder trees: nothing in them is left out, or chosen, without a word."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import shutil
@@ -318,3 +319,26 @@ def test_the_rule_is_the_same_on_every_machine(single):
         "c01/4.png",
         "c02/1.png",
     ]
+
+
+def test_a_split_that_is_part_of_all_files_shares_its_images_with_them(root):
+    fields = {"dir": str(root / "train"), "eval_fraction": 0.4}
+    everything, train = opened(False, eval_split="all", **fields), opened(**fields)
+    assert len(everything) == 6
+    assert data.count_shared(train, everything) == len(train) < 6
+    assert data.count_shared(train, opened(False, **fields)) == 0
+
+
+def test_training_images_are_never_squashed(root):
+    def first(mode):
+        fields = settings(
+            name="folder", dir=str(root), image_size=8, random_resized_crop=False, flip=False,
+            eval_crop_mode=mode,
+        )  # fmt: skip
+        source = data.open_source(fields, True, 0)
+        with contextlib.closing(
+            data.Loader(source, fields, batch_size=2, seed=0, train=True)
+        ) as loader:
+            return loader[0]["image"]
+
+    np.testing.assert_array_equal(first("centre"), first("squash"))

@@ -122,6 +122,15 @@ def test_the_smallest_image_is_accepted_and_one_pixel_less_names_it():
         )
 
 
+@pytest.mark.parametrize(("output_stride", "side"), [(None, 17), (16, 17), (8, 9)])
+def test_the_smallest_image_of_a_network_that_blurs_is_accepted(output_stride, side):
+    model = create_model("resnetblur50", num_classes=2, output_stride=output_stride)
+    assert model.smallest_image() == side
+    jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False)
+    )
+
+
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match=r"'resnet51' .*resnet50"):
         create_model("resnet51")

@@ -88,7 +88,7 @@ def test_a_page_has_every_part_and_needs_nothing_from_elsewhere(workdir, tmp_pat
     for title in (
         "Loss", "Accuracy", "Schedule", "Throughput", "Waiting for data", "Step time", "Goodput",
         "Confusion matrix", "Accuracy of each class", "Reliability", "Most confident mistakes",
-        "Least confident hits", "Where it looks", "First filters", "Map of the features",
+        "Least confident correct predictions", "Where it looks", "First filters", "Map of the features",
         "The recipe, where it is not the default", "Starts",
     ):  # fmt: skip
         assert f">{title}<" in text

@@ -32,7 +32,9 @@ class CorruptImageError(UserError):
     """
 
     def __init__(self, fault: str):
-        super().__init__(f"{fault}; replace it, or set data.on_error='skip'")
+        super().__init__(
+            f"{fault}; replace or remove it, or train with config.data.on_error='skip'"
+        )
         self.fault = fault
 
 
@@ -215,7 +217,8 @@ def _open(encoded: bytes, mode: str, where: str, most_pixels: int) -> Image.Imag
     try:
         image = Image.open(io.BytesIO(encoded))
         if image.width * image.height > most_pixels:
-            raise ValueError(f"{image.width} x {image.height} pixels are more than max_pixels")
+            size = f"{image.width} x {image.height} pixels"
+            raise ValueError(f"{size}, more than config.data.max_pixels = {most_pixels}")
         return _upright(image, mode)
     # Pillow's decoders raise many kinds for broken bytes: OSError, SyntaxError, ValueError,
     # struct.error, ...

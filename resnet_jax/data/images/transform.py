@@ -58,7 +58,7 @@ class Transform:
             geometry.central_part,
             size=self._size,
             share=config.eval_crop if source.image_shape is None else 1.0,
-            mode=config.eval_crop_mode,
+            mode="centre" if train else config.eval_crop_mode,
         )
         self._parts = functools.partial(
             decode.parts,

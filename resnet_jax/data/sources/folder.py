@@ -41,12 +41,7 @@ class FolderSource(Source):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> Example:
-        path = self.paths.path(place)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                return Example(file.readall(), int(self.labels[place]))
-        except OSError as error:
-            raise tree.cannot_be_read(path, error) from error
+        return Example(self.paths.read(place), int(self.labels[place]))
 
     def fingerprint(self) -> dict[str, Any]:
         return fingerprint.of_files(self.paths, self.classes)

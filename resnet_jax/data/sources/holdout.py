@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from resnet_jax.data.images import decode
-from resnet_jax.data.sources.tree import Files, cannot_be_read, named
+from resnet_jax.data.sources.tree import Files, named
 
 RULES = ("content", "name", "position")
 
@@ -82,18 +82,11 @@ def _hashes(files: Files, rule: str) -> np.ndarray:
     def digest(data: bytes) -> int:
         return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
-    def read(place: int) -> bytes:
-        try:
-            with open(files.path(place), "rb", buffering=0) as file:
-                return file.readall()
-        except OSError as error:
-            raise cannot_be_read(files.path(place), error) from error
-
     places = range(len(files))
     if rule == "name":
         return _array(digest(os.fsencode(files.relative(place))) for place in places)
     with ThreadPoolExecutor(decode.cores()) as pool:
-        return _array(pool.map(lambda place: digest(read(place)), places, chunksize=64))
+        return _array(pool.map(lambda place: digest(files.read(place)), places, chunksize=64))
 
 
 def _array(numbers: Iterable[int]) -> np.ndarray:

@@ -60,7 +60,7 @@ def check(name: str, directory: str | None) -> None:
             f"config.data.dir = None: data.name {name!r} needs the directory of {kind.directory};"
             " set data.dir"
         )
-    if kind or (directory and _is_there(pathlib.Path(directory), name)):
+    if kind or (directory and _is_there(pathlib.Path(directory).expanduser(), name)):
         return
     import tensorflow_datasets as tfds
 
@@ -76,7 +76,7 @@ def check(name: str, directory: str | None) -> None:
 
 def _is_there(directory: pathlib.Path, name: str) -> bool:
     base = pathlib.PurePath(name.split(":")[0])
-    return (directory / base).is_dir() or base.parts[0] in directory.parts
+    return bool(name) and ((directory / base).is_dir() or base.parts[0] in directory.parts)
 
 
 def open_split(config: Any, train: bool, say: Callable[[str], None]) -> Source:

@@ -92,7 +92,7 @@ def _index(path: pathlib.Path, size: int, changed: int) -> np.ndarray:
     """Returns `walk(path)`, kept in the user's cache directory until the file's size or time
     changes.
     """
-    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
     cached = root / _CACHE / f"{name}-{size}-{changed}.npy"
     try:

@@ -68,6 +68,14 @@ class Files(Sequence[pathlib.Path]):
     def path(self, place: int) -> str:
         return f"{self.root}/{self.relative(place)}"
 
+    def read(self, place: int) -> bytes:
+        """Returns the file's content; raises `UserError` where it cannot be read."""
+        try:
+            with open(self.path(place), "rb", buffering=0) as file:
+                return file.readall()
+        except OSError as error:
+            raise cannot_be_read(self.path(place), error) from error
+
     def size(self, place: int) -> int:
         """Returns the file's size in bytes.
 

@@ -60,7 +60,7 @@ def read_config(
 
     Args:
       config: of a timm network, of transformers' ResNetForImageClassification, or of a network that
-        timm lacks as `written_config.own_config` writes it.
+        timm lacks as `timm_config.make_config` writes it.
       processor: of transformers; {} where there is none.
       size: "train" or "test": which of timm's two sizes to score at.
       where: the repository, for messages.

@@ -46,7 +46,7 @@ class Goodput:
         return {"seconds": round(self._since - self._began, 1), "shares": shares}
 
     def line(self) -> str:
-        """Returns one line for a reader, for example "goodput 93 % of 61 s in steps; compiling 4 %,
+        """Returns one line for a reader, for example "goodput: 93% of 61 s in steps; compiling 4%,
         ...".
         """
         shares = self.shares()

@@ -94,6 +94,11 @@ class Reporter:
         )
         return seconds
 
+    @property
+    def has_timed(self) -> bool:
+        """Whether a step has been timed since the last line."""
+        return self._timer.has_timed
+
     def log(self, progress: Progress) -> None:
         """Writes the line of the steps since the last one."""
         self._logbook.write(

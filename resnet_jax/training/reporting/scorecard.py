@@ -117,7 +117,8 @@ def write(directory: Path, size: str, answers: Answers, classes: Sequence[str]) 
             written.append(directory / f"confusion_{size}.png")
     except OSError as error:
         raise UserError(
-            f"--output_dir={directory} cannot be written to ({error.strerror}): name another"
+            f"--output_dir={directory}: cannot be written to ({error.strerror or error});"
+            " name another"
         ) from error
     return written
 

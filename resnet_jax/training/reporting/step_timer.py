@@ -48,6 +48,11 @@ class StepTimer:
         self.all_seconds += seconds
         return seconds
 
+    @property
+    def has_timed(self) -> bool:
+        """Whether a step has ended since the last reset."""
+        return bool(self._times)
+
     def images_per_sec(self) -> float:
         return self._examples / max(time.monotonic() - self._began, 1e-9)
 
