@@ -314,10 +314,9 @@ def _finish(work: _Work, jobs: list[tuple[str, int]]) -> dict[str, int]:
         split: {
             "examples": len(source),
             "lacking_classes": source.lacking_classes(),
-            # A split may be empty.
             "counts": sum(
                 (np.array(note.pop("counts")) for note in notes[split]),
-                np.zeros(len(source.classes), int),
+                np.zeros(len(source.classes), int),  # a split may be empty
             ).tolist(),
             "shards": notes[split],
         }
