@@ -1,5 +1,6 @@
 """What is wrong with data is said in one line, before or while it is read."""
 
+import io
 import pickle
 import re
 import tarfile
@@ -8,6 +9,7 @@ import fabricate
 import numpy as np
 import pytest
 from data_settings import settings
+from PIL import Image
 
 from resnet_jax import UserError, data
 from resnet_jax.data import prepare as preparing
@@ -119,7 +121,7 @@ def test_a_split_without_images_and_images_that_are_not_square_are_refused():
 
 
 def test_a_broken_image_of_a_set_in_memory_and_a_broken_picture_are_named():
-    with pytest.raises(UserError, match="record 1: broken; replace it"):
+    with pytest.raises(UserError, match="record 1: broken; replace or remove it"):
         array_source(2, 8, 8, faults={1: "record 1: broken"})[1]
     with pytest.raises(UserError, match="here: no readable image"):
         decode.pixels_of(None, 3, "here")
@@ -152,3 +154,28 @@ def test_shards_are_refused_for_what_they_cannot_hold(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "_read_note", lambda path: lost)
     with pytest.raises(UserError, match="0 of 1 train examples; empty it and prepare again"):
         preparing.prepare({"train": one}, tmp_path / "short")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "name", "message"),
+    [
+        ("features.json", '"uint8"', '"uint16"', "x", "its images are uint16; uint8 is needed"),
+        ("features.json", '"numClasses": "2"', "", "x", "its labels state no number of classes"),
+        ("dataset_info.json", '"array_record"', '"parquet"', "x", "is in TFDS's parquet format"),
+        ("dataset_info.json", "", "", "x:9.9.9", "has version 5.1.0 of it; drop the ':9.9.9'"),
+    ],
+)
+def test_a_tfds_set_that_is_not_as_this_package_reads_it_is_refused(
+    tmp_path, file, old, new, name, message
+):
+    png = io.BytesIO()
+    Image.fromarray(np.zeros((6, 7, 3), np.uint8)).save(png, "png")
+    examples = {split: [(png.getvalue(), 0)] * 2 for split in ("train", "test")}
+    directory = fabricate.tfds_directory(
+        tmp_path, examples, name="x", classes=["a", "b"], shape=(6, 7, 3)
+    )
+    (directory / file).write_text((directory / file).read_text().replace(old, new))
+    if not new and old:
+        (directory / "label.labels.txt").unlink()
+    with pytest.raises(UserError, match=re.escape(message)):
+        opened(name=name, dir=str(tmp_path))
