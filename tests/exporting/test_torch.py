@@ -93,7 +93,7 @@ def test_timm_loads_the_directory_and_gives_the_same_logits(name, tmp_path):
     assert net.num_classes == 3
     given = timm.data.resolve_model_data_config(net)
     assert given["input_size"] == (3, 64, 64)
-    assert given["mean"] == network.description.mean
+    assert tuple(given["mean"]) == network.description.mean
     check_logits(lambda x: net(torch.from_numpy(x)).detach().numpy(), network)
 
 
