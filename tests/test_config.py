@@ -157,3 +157,22 @@ def test_a_field_keeps_its_type_while_it_is_none():
 def test_other_names_of_the_rate_suggest_ours(dotted):
     with pytest.raises(UserError, match=r"did you mean 'schedule\.base_lr'\?"):
         config_lib.field_of(dotted)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("erasing_fill", "noise"),
+        ("mix_probability", 0.5),
+        ("synthetic_classes", 5),
+        ("max_skipped", 0.5),
+        ("holdout", "name"),
+    ],
+)
+def test_a_field_that_needs_another_is_named_and_what_an_older_run_was_given_is_not(field, value):
+    config = config_lib.defaults()
+    config.data[field] = value
+    (line,) = config_lib.warnings(config)
+    assert line.startswith(f"config.data.{field} = {value!r} has no effect")
+    config.data[field], config.data.holdout = config_lib.defaults().data[field], "position"
+    assert config_lib.warnings(config) == []

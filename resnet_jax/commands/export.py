@@ -38,9 +38,9 @@ def main(arguments: Arguments) -> None:
     named = Named.of(arguments)
     settings = Settings(form, arguments.fold, arguments.raw, arguments.opset)
     output_dir = arguments.output_dir or _usual_directory(arguments, form)
-    local_directory("output_dir", str(output_dir))
+    directory = local_directory("output_dir", output_dir)
     prepare_runtime(named.precision)
-    export(Network.of(*named.load()), settings, output_dir)
+    export(Network.of(*named.load()), settings, directory)
 
 
 def _usual_directory(arguments: Arguments, form: str) -> str:

@@ -59,14 +59,13 @@ def report(
     """
     check_packages()
     found = _each_once(workdir for given in workdirs for workdir in runs_in(given))
-    directory = output_dir or _holding(workdirs)
-    local_directory("output_dir", str(directory))
+    directory = local_directory("output_dir", str(output_dir or _holding(workdirs)))
     display = Display()
     if len(found) == 1:
         record = Record.read(found[0])
         prepare_runtime(record.config.precision, record.config.deterministic)
         step = run.pick_step(run.open_checkpoints(found[0], record.config), which)
-        page.prepare(Path(directory))
+        page.prepare(directory)
         made = single.describe(record, ask(found[0], step, data_dir, display))
     else:
         for flag, is_given in (("which", which != "best"), ("data_dir", data_dir is not None)):
@@ -74,7 +73,7 @@ def report(
                 raise UserError(f"--{flag} is for one run, not for {len(found)}: leave it out")
         shared = _holding(found)
         made = compare([Record.read(path, _within(path, shared)) for path in found])
-    path = page.write(made, Path(directory))
+    path = page.write(made, directory)
     display.say(f"written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     return path
 

@@ -283,9 +283,10 @@ def count_shared(one: Source, other: Source) -> int:
         (source.split.partition("[")[0], *(source.bounds or (0, len(source))))
         for source in (one, other)
     )
-    if "all" not in (name, other_name) or name == other_name:
-        return max(0, min(high, stop) - max(low, start)) if name == other_name else 0
-    return len(set.intersection(*(set(map(it.where, range(len(it)))) for it in (one, other))))
+    if name != other_name and "all" in (name, other_name):
+        # All files of a tree, beside a split of it.
+        return len(set(map(one.where, range(len(one)))) & set(map(other.where, range(len(other)))))
+    return max(0, min(high, stop) - max(low, start)) if name == other_name else 0
 
 
 def normalisation(config: Any, source: Source) -> Moments:
