@@ -71,7 +71,7 @@ def settings(**changes) -> ConfigDict:
 def ours(threads: int, name: str, directory: Path, **changes) -> Callable[[int], None]:
     """Returns a function that makes so many images with our loader."""
     config = settings(num_threads=threads, name=name, dir=str(directory), **changes)
-    source = data.open_source(config, True, 0)
+    source = data.open_source(config, True)
     loader = data.Loader(source, config, batch_size=BATCH, seed=0, train=True)
 
     def run(images: int) -> None:
@@ -87,7 +87,7 @@ def contestants(root: Path, threads: int) -> dict[str, Callable[[int], None]]:
     paths, tree = photographs(root / "tree", FILES), root / "tree"
     (root / "paths.txt").write_text("\n".join(paths))
     for name, side in (("whole", None), ("shrunk", 256)):
-        splits = {"train": data.open_source(settings(name="folder", dir=str(tree)), True, 0)}
+        splits = {"train": data.open_source(settings(name="folder", dir=str(tree)), True)}
         prepare(splits, root / name, short_side=side, quality=90, shard_examples=50)
     return {
         "Pillow": peers.pillow(paths, threads, BATCH),
@@ -175,7 +175,7 @@ def peak():
 fields = config.defaults().data
 fields.name, fields.dir = "folder", sys.argv[1]
 before, began = peak(), time.perf_counter()
-data.fingerprint(data.open_source(fields, train=True, seed=0))
+data.fingerprint(data.open_source(fields, train=True))
 print(json.dumps([time.perf_counter() - began, peak() - before]))
 """
 

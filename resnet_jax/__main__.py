@@ -21,7 +21,7 @@ from resnet_jax import config as config_lib
 from resnet_jax.commands import Arguments, Verb
 from resnet_jax.distributed import abort, launch
 from resnet_jax.distributed.signals import Interrupted
-from resnet_jax.errors import UserError, nearest
+from resnet_jax.errors import UserError, first_line, nearest
 
 _CONFIG = "config"
 
@@ -226,7 +226,7 @@ def _fault_of_recipe(error: Exception, recipe_file: Path | None) -> Exception:
     """Returns what to raise for an error while a recipe was read, with its line there."""
     if recipe_file is None:
         return error
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = first_line(error)
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,7 +1,8 @@
-"""The one exception for what a user can fix, and the suggestion of nearest names."""
+"""The one exception for what a user can fix, and what several of its messages share."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -29,3 +30,24 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
     return f"known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of another library's error, or its type where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+@contextlib.contextmanager
+def writing(directory: str) -> Iterator[None]:
+    """Says of an `OSError` inside that `directory`, such as "--output_dir=out", refuses files.
+
+    Raises:
+      UserError: in place of the `OSError`, with its reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot be written to ({error.strerror or error}); name another, or make"
+            " it writable"
+        ) from error

@@ -272,7 +272,7 @@ class Experiment:
         self, config: ConfigDict, train: bool, say: Callable[[str], None] | None
     ) -> data.Loader:
         return data.Loader(
-            data.open_source(config.data, train=train, seed=config.seed, say=say),
+            data.open_source(config.data, train=train, say=say),
             config.data,
             batch_size=config.batch_size if train else config.eval_batch_size or config.batch_size,
             seed=config.seed,

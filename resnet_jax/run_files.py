@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from resnet_jax import config as config_lib
 from resnet_jax import data
 from resnet_jax.environment import describe_start
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 from resnet_jax.files import write_atomically
 
 CONFIG, CLASSES, STARTS, DATA = "config.json", "classes.txt", "environment.json", "data.json"
@@ -149,7 +149,7 @@ def describe(
     }
     starts, known = read_starts(workdir), _fingerprints(workdir)
     start = describe_start(len(training), training.image_shape) | {"changes": list(changes)}
-    try:
+    with writing(f"--workdir={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         for name, found in ((STARTS, starts), (DATA, known)):
             if found is None:
@@ -164,10 +164,6 @@ def describe(
             (CLASSES, "".join(f"{name}\n" for name in training.classes)),
         ):
             write_atomically(workdir / name, text)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be written to ({error.strerror or error}): name another"
-        ) from error
 
 
 def note_end(

@@ -202,7 +202,7 @@ def test_restore_gives_the_network_that_was_scored(trained):
 
     workdir, _ = trained
     model, variables, description = resnet_jax.restore(workdir, "last")
-    source = data.open_source(description.config.data, train=False, seed=0)
+    source = data.open_source(description.config.data, train=False)
     images, labels = source.take(list(range(len(source))))
     images = (images / 255 - jnp.array(description.config.data.mean)) / jnp.array(
         description.config.data.std

@@ -25,7 +25,7 @@ def said():
 def sources():
     config = config_lib.defaults()
     config.data.name = "digits"
-    return [data.open_source(config.data, train=train, seed=0) for train in (True, False)]
+    return [data.open_source(config.data, train=train) for train in (True, False)]
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def folder(directory):
 
 
 def open_both(config):
-    return [data.open_source(config.data, train=train, seed=0) for train in (True, False)]
+    return [data.open_source(config.data, train=train) for train in (True, False)]
 
 
 @pytest.mark.parametrize(

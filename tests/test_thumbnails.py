@@ -8,7 +8,7 @@ from resnet_jax import data, thumbnails
 
 def loader(process=0, count=1, **changes):
     config = tiny_recipe(**changes)
-    source = data.open_source(config.data, train=False, seed=0)
+    source = data.open_source(config.data, train=False)
     return data.Loader(
         source, config.data, batch_size=64, seed=0, train=False,
         process_index=process, process_count=count,

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError, nearest
+from resnet_jax.errors import UserError, nearest, writing
 
 
 class Arguments(types.SimpleNamespace):
@@ -108,12 +108,8 @@ def made_directory(flag: str, directory: str) -> Path:
     whose results go there; raises `UserError` where it cannot be made.
     """
     path = local_directory(flag, directory)
-    try:
+    with writing(f"--{flag}={directory}"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--{flag}={directory}: cannot be written to ({error.strerror or error}); name another"
-        ) from error
     return path
 
 

@@ -147,7 +147,7 @@ def _open(
     )
     config.update(name=name, dir=data_dir, eval_fraction=eval_fraction, train_split=split)
     data.check(config)
-    return data.open_source(config, train is not False, seed=0)
+    return data.open_source(config, train is not False)
 
 
 def main(arguments: Arguments) -> None:

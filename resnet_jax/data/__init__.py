@@ -72,15 +72,12 @@ def describe_changes(old: Mapping[str, Any], source: Source) -> list[str]:
     return differences(old, fingerprint(source))
 
 
-def open_source(
-    config: Any, train: bool, seed: int, say: Callable[[str], None] | None = None
-) -> Source:
+def open_source(config: Any, train: bool, say: Callable[[str], None] | None = None) -> Source:
     """Opens the training or the evaluation split of the data that `config` describes.
 
     Args:
       config: `config.data`.
       train: True for `config.train_split`, False for `config.eval_split`.
-      seed: of the run; no source of this package draws its images from it.
       say: told every few seconds how far the reading of a large folder tree is.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from resnet_jax.distributed import abort
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, first_line
 
 START_TIMEOUT_SECONDS = 300
 HEARTBEAT_SECONDS = 20
@@ -79,7 +79,7 @@ def start_processes(
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the processes did not find each other ({str(error).splitlines()[0]}): check"
+            f"the processes did not find each other ({first_line(error)}): check"
             " --coordinator=host:port, --num_processes and --process_id, and that the port is"
             " reachable"
         ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from etils import epath
 
 from resnet_jax.distributed.owner import ALIVE, DEAD, UNKNOWN, Owner
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 
 FILE = "lock.json"
 # A network file system may show another machine's change only after a minute.
@@ -80,7 +80,7 @@ class Lock:
         Raises:
           UserError: another process holds it, or the directory cannot be written to.
         """
-        try:
+        with writing(str(self._directory)):
             self._is_new = not self._directory.exists()
             self._directory.mkdir(parents=True, exist_ok=True)
             while not self._create():
@@ -88,11 +88,6 @@ class Lock:
             # Where directories cannot be held exclusively, another may have replaced the same dead
             # owner in the same moment.
             self._raise_if_taken()
-        except OSError as error:
-            raise UserError(
-                f"{self._directory} cannot be written to ({error.strerror or error}): name another"
-                " directory, or make it writable"
-            ) from error
         self._beats = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._beats.start()
 

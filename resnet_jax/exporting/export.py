@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 from resnet_jax.exporting.formats import FORMATS
 from resnet_jax.exporting.model_card import make_card
 from resnet_jax.exporting.network import Answer, Network, Settings
@@ -133,20 +133,17 @@ def _staged(final: Path) -> Iterator[Path]:
     final = final.absolute()
     stage = final.parent / f".{final.name}.partial"
     try:
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(parents=True)
-        yield stage
-        for file in stage.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        if not final.exists():
-            stage.rename(final)
-            return
-        for file in stage.iterdir():
-            file.replace(final / file.name)
-    except OSError as error:
-        raise UserError(
-            f"--output_dir={final}: cannot be written to ({error.strerror or error}); name another"
-        ) from error
+        with writing(f"--output_dir={final}"):
+            shutil.rmtree(stage, ignore_errors=True)
+            stage.mkdir(parents=True)
+            yield stage
+            for file in stage.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            if not final.exists():
+                stage.rename(final)
+                return
+            for file in stage.iterdir():
+                file.replace(final / file.name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from resnet_jax import pretrained
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, first_line
 from resnet_jax.exporting import usage
 from resnet_jax.exporting.network import Network, Settings, Written
 from resnet_jax.models.interop import stablehlo, timm_config
@@ -65,7 +65,7 @@ def _write_onnx(stage: Path, network: Network, settings: Settings) -> Written:
     except Exception as error:  # onnxruntime's own have no type in common
         raise UserError(
             f"--opset={opset}: onnxruntime {onnxruntime.__version__} does not run it"
-            f" ({str(error).splitlines()[0]}); take a lower one"
+            f" ({first_line(error)}); take a lower one"
         ) from error
     notes = [
         f"ONNX, opset {opset}, any batch size, float32; checked with onnxruntime"

@@ -1,13 +1,12 @@
 """A page as one HTML file that asks nobody for anything, and its pictures as PNGs beside it."""
 
 import base64
-import contextlib
 import importlib.resources
 from collections.abc import Iterator
 from pathlib import Path
 
 import resnet_jax
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 from resnet_jax.files import write_atomically
 from resnet_jax.report.parts import Card, Figure, Gallery, Page
 
@@ -16,7 +15,7 @@ FILE, FOLDER = "report.html", "report"
 
 def prepare(directory: Path) -> None:
     """Makes the folders of a page, before work is put into it; raises `UserError` as `write`."""
-    with _writing(directory):
+    with writing(f"--output_dir={directory}"):
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
 
 
@@ -31,24 +30,13 @@ def write(page: Page, directory: Path) -> Path:
     """
     text = render(page)
     prepare(directory)
-    with _writing(directory):
+    with writing(f"--output_dir={directory}"):
         for old in _earlier(page, directory / FOLDER):
             old.unlink()
         for name, png in pictures(page):
             (directory / FOLDER / f"{name}.png").write_bytes(png)
         write_atomically(directory / FILE, text)
     return directory / FILE
-
-
-@contextlib.contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--output_dir={directory} cannot be written to ({error.strerror or error}): name"
-            " another"
-        ) from error
 
 
 def pictures(page: Page) -> Iterator[tuple[str, bytes]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_jax import config as config_lib
 from resnet_jax import recipes
+from resnet_jax.errors import first_line
 from resnet_jax.report.parts import Table
 from resnet_jax.report.record import Record
 
@@ -47,7 +48,7 @@ def _from_file(record: Record, flat: dict[str, Any]) -> Table:
     try:
         ours = dict(config_lib.flatten(recipes.load(path)))
     except Exception as error:  # A recipe is a program, and may by now be one of another version.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         return Table(title, caption, header, why=f"{path} cannot be read: {reason}")
     rows = [
         (name, _text(ours.get(name)), _text(value))

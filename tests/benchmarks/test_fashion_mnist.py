@@ -1,5 +1,7 @@
 """The page of Fashion-MNIST is made from what runs leave behind, ours and PyTorch's."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -9,10 +11,13 @@ import pytest
 
 from benchmarks import fashion_mnist, harness
 from resnet_jax import config as config_lib
+from resnet_jax import run
+from resnet_jax.commands.evaluate import evaluate
 from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
+from resnet_jax.scoring import How
 
 pytest.importorskip("matplotlib")
 COMMAND = ["/clone/launch.py", "--config=/clone/configs/resnet18_fashion_mnist.py"]
@@ -56,6 +61,19 @@ def test_a_finished_run_is_kept_and_an_unfinished_one_is_not(workdir, tmp_path):
     assert fashion_mnist.read_run(tmp_path) is None
 
 
+def test_a_net_that_was_trained_on_mirrored_images_is_scored_with_them_too(
+    workdir, tmp_path, capsys
+):
+    evaluate(str(workdir), which="last", how=How(mirror=True))
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    header, _ = fashion_mnist.read_run(workdir)
+    assert header["mirrored_top1"] == pytest.approx(said["top1"], abs=1e-5)
+    shutil.copytree(workdir, tmp_path / "run")
+    recipe = changed(run.read_config(workdir), data__flip=False)
+    (tmp_path / "run" / "config.json").write_text(config_lib.to_json(recipe))
+    assert "mirrored_top1" not in fashion_mnist.read_run(tmp_path / "run").header
+
+
 def fabricated(seed, scores, **header):
     """A run of 10 steps of 100 images an epoch, 5 s each epoch, with these test scores."""
     facts = {"name": "recipe", "net": "net", "seed": seed, "parameters": 1, "train_images": 1000}
@@ -71,13 +89,17 @@ def fabricated(seed, scores, **header):
 
 def test_the_page_has_scores_and_times_beside_pytorch(tmp_path):
     for seed, scores in enumerate(([0.91, 0.93, 0.95], [0.90, 0.92, 0.93])):
-        fashion_mnist.write(fabricated(seed, scores), tmp_path / "fashion_mnist")
+        mirrored = fabricated(seed, scores, mirrored_top1=scores[-1] + 0.01)
+        fashion_mnist.write(mirrored, tmp_path / "fashion_mnist")
     facts = {"versions": {"torch": "2.0"}, "command": "python y"}
     peer = fabricated(0, [0.90, 0.91, 0.93], **facts)
     fashion_mnist.write(peer, tmp_path / "fashion_mnist", "torch_")
     fashion_mnist.write_page(tmp_path)
     page = (tmp_path / "fashion_mnist.md").read_text()
-    assert "| recipe | net | 1 | 1,000 | 3 | 0.9400 ± 0.0141 | 2 | 15.0 | 5.00 | 4.00 |" in page
+    assert (
+        "| recipe | net | 1 | 1,000 | 3 | 0.9400 ± 0.0141 | 0.9500 ± 0.0141 | 2 | 15.0 | 5.00 | 4.00 |"
+        in page
+    )
     ours = "| 10 | 15 (1 of 2) | 2 | 0.9400 ± 0.0141 | 15.0 | 5 to 5 | 200 |"
     assert f"| recipe | JAX (this project) {ours}" in page
     assert "| recipe | PyTorch 2.0 | 15 | not reached | 1 | 0.9300 |" in page

@@ -27,4 +27,4 @@ def test_a_split_without_images_is_prepared_as_one(tmp_path):
     prepare("folder", str(tmp_path / "tree"), out, splits=("train", "val[:0%]"))
     config = config_lib.defaults().data
     config.name, config.dir, config.image_size = "shards", out, 8
-    assert len(data.open_source(config, True, 0)) == 2
+    assert len(data.open_source(config, True)) == 2

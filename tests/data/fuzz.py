@@ -123,7 +123,7 @@ def check_index(directory: pathlib.Path, data: bytes) -> None:
     (directory / shards.INDEX).write_bytes(data)
     fields = settings(name="shards", dir=str(directory))
     for train in (True, False):
-        source = open_source(fields, train, 0)
+        source = open_source(fields, train)
         fingerprint(source)
         for place in range(min(len(source), 5)):
             assert 0 <= source[place].label < len(source.classes)
@@ -157,7 +157,7 @@ def check_names(root: pathlib.Path, data: bytes) -> None:
         if not os.path.exists(path):
             os.symlink(b"x", path) if number % 7 == 5 else open(path, "wb").close()
     fields = settings(name="folder", dir=str(tree), train_split="train")
-    source = open_source(fields, True, 0)
+    source = open_source(fields, True)
     json.dumps(fingerprint(source))
     for place in range(len(source)):
         source.where(place).encode()
@@ -171,7 +171,7 @@ def original_index(root: pathlib.Path) -> bytes:
         tree, {s: {"a": [jpegs()[0]] * 3, "b": [jpegs()[1]]} for s in ("train", "val")}
     )
     fields = settings(name="folder", dir=str(tree))
-    sources = {s: open_source(fields, s == "train", 0) for s in ("train", "val")}
+    sources = {s: open_source(fields, s == "train") for s in ("train", "val")}
     prepare(sources, root / "shards", shard_examples=2)
     return (root / "shards" / shards.INDEX).read_bytes()
 
@@ -185,7 +185,7 @@ def original_examples(root: pathlib.Path) -> tuple[TfdsSource, list[bytes]]:
         classes=["a", "b", "c"],
         file_format="tfrecord",
     )
-    source = open_source(settings(name="x", dir=str(root / "tfds")), True, 0)
+    source = open_source(settings(name="x", dir=str(root / "tfds")), True)
     return source, [source._records[place] for place in range(3)]
 
 

@@ -33,7 +33,7 @@ def batch(rows=8, size=12, epoch=0, first=0):
 
 
 def source():
-    return data.open_source(settings(name="synthetic", image_size=12, synthetic_train=8), True, 0)
+    return data.open_source(settings(name="synthetic", image_size=12, synthetic_train=8), True)
 
 
 @functools.cache

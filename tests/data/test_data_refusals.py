@@ -21,7 +21,7 @@ from resnet_jax.data.sources.source import ArraySource
 def opened(train=True, **changes):
     fields = settings(**changes)
     data.check(fields)
-    return data.open_source(fields, train, 0)
+    return data.open_source(fields, train)
 
 
 def refused(words, **changes):

@@ -23,7 +23,7 @@ for changes in (
     {"repeats": 3, "policy": "randaugment", "mixup": 0.2},
 ):
     config = settings(flip=True, **changes)
-    source = data.open_source(config, True, 0)
+    source = data.open_source(config, True)
     augment = functools.partial(data.make_augment(config, source, 10), seed=np.array([0, 0], np.uint32))
     batch = data.Loader(source, config, batch_size=32, seed=0, train=True)[len(source) // 32]
     one = jax.jit(augment)(jax.device_put(batch, jax.devices()[0]))

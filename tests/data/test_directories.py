@@ -32,7 +32,7 @@ def opened(train=True, **changes):
         **{name: str(value) if name == "dir" else value for name, value in changes.items()}
     )
     data.check(fields)
-    return data.open_source(fields, train, 0)
+    return data.open_source(fields, train)
 
 
 def content(source):
@@ -131,7 +131,7 @@ def test_a_folder_with_holes_is_refused(tree, damage, message):
 @pytest.mark.parametrize(("part", "lacking"), [("train[:50%]", 1), ("train[1:]", 0)])
 def test_a_part_of_a_folder_that_lacks_whole_classes_is_not_trained_on(tree, part, lacking):
     fields = settings(name="folder", dir=str(tree), train_split=part, image_size=8)
-    source = data.open_source(fields, True, 0)
+    source = data.open_source(fields, True)
     assert source.lacking_classes() == lacking
     refusal = (
         pytest.raises(UserError, match=r"train\[:50%\] has none of 1 of the classes")
@@ -470,7 +470,7 @@ def test_one_source_order_gives_one_order_of_labels(tree, tmp_path):
     for fields in sources:
         fields = settings(**{**fields, "dir": str(fields["dir"])}, image_size=24)
         loader = data.Loader(
-            data.open_source(fields, True, 0), fields, batch_size=5, seed=3, train=True
+            data.open_source(fields, True), fields, batch_size=5, seed=3, train=True
         )
         batches.append([loader[number] for number in range(3)])
     for other in batches[1:]:
@@ -498,7 +498,7 @@ def test_threads_may_share_a_source(tree, tmp_path):
 def test_shards_of_a_part_that_lacks_whole_classes_remember_it(tree, tmp_path):
     command.prepare("folder", str(tree), str(tmp_path / "shards"), splits=["train[:50%]", "val"])
     fields = settings(name="shards", dir=str(tmp_path / "shards"))
-    assert [data.open_source(fields, train, 0).lacking_classes() for train in (True, False)] == [
+    assert [data.open_source(fields, train).lacking_classes() for train in (True, False)] == [
         1,
         0,
     ]

@@ -14,7 +14,7 @@ from resnet_jax.data.sources import fingerprint as module
 
 
 def opened(train=True, **changes):
-    return data.open_source(settings(**changes), train, 0)
+    return data.open_source(settings(**changes), train)
 
 
 @pytest.fixture

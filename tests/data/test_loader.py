@@ -36,7 +36,7 @@ def loader(
 ):
     config = settings(**changes)
     return data.Loader(
-        data.open_source(config, train, seed),
+        data.open_source(config, train),
         config,
         batch_size=batch_size,
         seed=seed,
@@ -430,7 +430,7 @@ def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monk
 def test_a_broken_run_sees_what_an_undisturbed_one_sees(imagenet, processes, changes):
     """Index, crop and device augmentation, from any batch on, with any number of processes."""
     config = settings(**imagenet, flip=True, random_erasing=0.5, **changes)
-    source = data.open_source(config, True, 0)
+    source = data.open_source(config, True)
     augment = jax.jit(
         functools.partial(data.make_augment(config, source, 1000), seed=seed_words(0))
     )
@@ -507,7 +507,7 @@ def test_images_in_memory_have_an_evaluation_size_of_their_own(monkeypatch, imag
     assert loader(True, 16, **fields)[0]["image"].shape == (16, side, side, 1)
     scored = loader(False, 16, **fields)
     assert scored.image_shape == (16, 16, 1)
-    own = data.open_source(settings(), False, 0)
+    own = data.open_source(settings(), False)
     expected = [
         np.asarray(
             Image.fromarray(own[place].image[..., 0]).resize((16, 16), Image.Resampling.BICUBIC)
@@ -553,7 +553,7 @@ def test_evaluation_has_a_size_a_crop_and_a_filter_of_its_own(tmp_path):
     shapes = {}
     for train in (True, False):
         loader = data.Loader(
-            data.open_source(config, train, 0), config, batch_size=2, seed=0, train=train
+            data.open_source(config, train), config, batch_size=2, seed=0, train=train
         )
         batch = loader[0]["image"]
         shapes[train] = batch.shape[1:]

@@ -305,7 +305,7 @@ def test_a_loader_changes_the_crops_and_nothing_else(policy):
 
     def batch(**changes):
         config = settings(image_size=16, random_resized_crop=True, **changes)
-        source = data.open_source(config, True, 0)
+        source = data.open_source(config, True)
         loader = data.Loader(source, config, batch_size=256, seed=5, train=True)
         return loader[7], loader.moments()[0]
 

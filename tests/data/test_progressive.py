@@ -27,7 +27,7 @@ def open_loader(fields, sizes=SIZES, epochs=EPOCHS, say=None, size=LAST, **proce
 
     def open_at(size, say):
         own = config if size is None else settings(**{**fields, "image_size": size})
-        source = data.open_source(own, train=True, seed=0)
+        source = data.open_source(own, train=True)
         options = {"batch_size": BATCH_SIZE, "seed": 3, "train": True, "say": say}
         return data.Loader(source, own, **options, **process)
 

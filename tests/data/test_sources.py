@@ -16,7 +16,7 @@ from resnet_jax.data import splits
 def opened(train=True, **changes):
     config = settings(**changes)
     data.check(config)
-    return data.open_source(config, train, 0)
+    return data.open_source(config, train)
 
 
 def test_digits_are_scikit_learns():
@@ -304,7 +304,7 @@ def test_fields_that_do_not_fit_are_refused(changes, message):
 )
 def test_a_field_without_effect_is_named(train, changes, named):
     said, config = [], settings(**changes)
-    source = data.open_source(config, train, 0)
+    source = data.open_source(config, train)
     data.Loader(source, config, batch_size=8, seed=0, train=train, say=said.append)
     if named is None:
         assert said == []
@@ -407,7 +407,7 @@ def test_alpha_is_dropped_from_images_of_one_size_as_from_others(tmp_path, shape
         label=(ClassLabel(names=["x", "y"]), 1),
     )
     config = settings(name="odd", dir=str(tmp_path), image_size=None if shape[0] else 5)
-    source = data.open_source(config, True, 0)
+    source = data.open_source(config, True)
     batch = data.Loader(source, config, batch_size=4, seed=0, train=False)[0]
     assert batch["image"].shape[-1] == 3
     assert batch["image"][0, 2, 2].tolist() == [10, 20, 30]

@@ -18,7 +18,7 @@ from resnet_jax.data.sources import classes, holdout, tree
 def opened(train=True, say=None, **changes):
     fields = settings(name="folder", **changes)
     data.check(fields)
-    return data.open_source(fields, train, 0, say)
+    return data.open_source(fields, train, say)
 
 
 def names(source):
@@ -58,7 +58,7 @@ def test_a_loader_says_what_was_passed_over(root):
     (root / "train" / "a" / "notes.txt").write_text("x")
     said, fields = [], settings(name="folder", dir=str(root), image_size=8)
     data.Loader(
-        data.open_source(fields, True, 0), fields, batch_size=2, seed=0, train=True, say=said.append
+        data.open_source(fields, True), fields, batch_size=2, seed=0, train=True, say=said.append
     )
     assert said == [f"passed over in {root / 'train'}: files with another suffix: 1 (a/notes.txt)"]
 
@@ -150,7 +150,7 @@ def test_a_list_of_classes_names_folders(root):
 def test_an_evaluation_split_may_lack_classes_and_says_which(root):
     shutil.rmtree(root / "val" / "b")
     said, fields = [], settings(name="folder", dir=str(root), image_size=8)
-    source = data.open_source(fields, False, 0)
+    source = data.open_source(fields, False)
     data.Loader(source, fields, batch_size=2, seed=0, train=False, say=said.append)
     assert said == ["val is scored and has no image of 1 of the 2 classes (b)"]
 
@@ -158,7 +158,7 @@ def test_an_evaluation_split_may_lack_classes_and_says_which(root):
 def test_images_in_memory_may_lack_classes_and_say_which(tmp_path):
     fabricate.idx_directory(tmp_path, train=40, test=8)
     said, fields = [], settings(name="idx", dir=str(tmp_path))
-    source = data.open_source(fields, False, 0)
+    source = data.open_source(fields, False)
     data.Loader(source, fields, batch_size=2, seed=0, train=False, say=said.append)
     assert said == ["test is scored and has no image of 2 of the 10 classes (8, 9)"]
 
@@ -192,7 +192,7 @@ def test_a_class_may_be_called_train(root):
 @pytest.mark.parametrize("name", ["folder", "digits", "cifar", "idx", "shards", "imagenet2012"])
 def test_a_directory_that_does_not_exist_is_called_so(name):
     with pytest.raises(UserError, match=r"config\.data\.dir = '/nope': no such directory"):
-        data.open_source(settings(name=name, dir="/nope"), True, 0)
+        data.open_source(settings(name=name, dir="/nope"), True)
 
 
 def test_a_long_reading_says_how_far_it_is(root, monkeypatch):
@@ -335,7 +335,7 @@ def test_training_images_are_never_squashed(root):
             name="folder", dir=str(root), image_size=8, random_resized_crop=False, flip=False,
             eval_crop_mode=mode,
         )  # fmt: skip
-        source = data.open_source(fields, True, 0)
+        source = data.open_source(fields, True)
         with contextlib.closing(
             data.Loader(source, fields, batch_size=2, seed=0, train=True)
         ) as loader:

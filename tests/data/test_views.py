@@ -14,7 +14,7 @@ from resnet_jax.seeds import seed_words
 def loader(train=True, **changes):
     config = settings(**changes)
     return (
-        data.Loader(data.open_source(config, train, 0), config, batch_size=10, seed=0, train=train),
+        data.Loader(data.open_source(config, train), config, batch_size=10, seed=0, train=train),
         config,
     )
 

@@ -392,7 +392,7 @@ def test_what_is_no_run_or_has_no_checkpoint_is_said_in_a_line(workdir, tmp_path
     with pytest.raises(UserError, match="--output_dir=gs://b: must be a local directory"):
         report([str(workdir)], output_dir="gs://b")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file cannot be written to \(.*\): name another"):
+    with pytest.raises(UserError, match=r"file: cannot be written to \(.*\); name another"):
         report([str(workdir)], output_dir=str(tmp_path / "file"))
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UserError, match=r"jinja2.*pip install 'flax-resnet\[report\]'"):

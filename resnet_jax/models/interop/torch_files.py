@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, first_line
 from resnet_jax.models.interop.state_dicts import find_state_dict
 
 _PICKLES = (".pth", ".pt", ".bin")
@@ -152,7 +152,7 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     # PyTorch raises RuntimeError, EOFError, ValueError and more for damaged files.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{path}: not a whole PyTorch file ({reason}); fetch it again") from error
 
 

@@ -15,7 +15,7 @@ from etils import epath
 from jax.sharding import Sharding
 from orbax.checkpoint.options import MultiprocessingOptions
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, first_line
 from resnet_jax.training.checkpointing import checksums
 
 TEMPORARY = ".orbax-checkpoint-tmp"
@@ -97,7 +97,7 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)
 
 
 def host_copy(state: Any) -> Any:

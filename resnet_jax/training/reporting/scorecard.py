@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 from resnet_jax.training.answers import Answers
 
 # So many classes are all shown; of more the worst.
@@ -107,7 +107,7 @@ def write(directory: Path, size: str, answers: Answers, classes: Sequence[str]) 
             *((name, *row) for name, row in zip(classes, confusion.tolist(), strict=False)),
         ],
     }
-    try:
+    with writing(f"--output_dir={directory}"):
         directory.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             with (directory / name).open("w", newline="", encoding="utf-8") as file:
@@ -115,11 +115,6 @@ def write(directory: Path, size: str, answers: Answers, classes: Sequence[str]) 
         written = [directory / name for name in tables]
         if draw(confusion[: len(classes)], names, directory / f"confusion_{size}.png"):
             written.append(directory / f"confusion_{size}.png")
-    except OSError as error:
-        raise UserError(
-            f"--output_dir={directory}: cannot be written to ({error.strerror or error});"
-            " name another"
-        ) from error
     return written
 
 
