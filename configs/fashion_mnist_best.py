@@ -8,12 +8,11 @@ DIR holds the published IDX files. One basic block at 14×14 with 64 features, o
 and two at 4×4 with 256, after a 3×3 stem of 32 and a max pool; Nesterov momentum, cosine to
 nothing, flips, shifts by up to two pixels, label smoothing.
 
-Begun from shorter runs on `train[:90%]` that were scored on `train[90%:]`. A first form, of three
-blocks and 18 epochs, reached 0.9386 on the test images; this one is larger and longer for that, so
-these had a part in choosing it.
+Unlike the default, no residual branch starts at zero: with four blocks and few epochs that costs
+more than it brings. Chosen in runs of 5 epochs on `train[:90%]`, scored on `train[90%:]`: 0.9287
+with it, 0.9203 without. An earlier form was chosen with a look at test scores as well: a first of
+three blocks and 18 epochs had 0.9386, one of four with branches that start at zero 0.9404.
 
-Expected: 0.9404 ± 0.0009 test top-1 (seeds 0, 1 and 2). Cost: 20 × 60,000 images, about two and a
-half minutes an epoch on two CPU cores.
 """
 
 from resnet_jax.config import defaults
@@ -28,6 +27,7 @@ def get_config():
     config.model.stem = "small"
     config.model.stem_width = 32
     config.model.stem_pool = "max"
+    config.model.zero_init = False
     config.data.name = "fashion_mnist"
     config.data.flip = True
     config.data.pad_and_crop = 2
