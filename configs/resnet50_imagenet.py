@@ -11,7 +11,7 @@ The batch is global: with another --config.batch_size the rate scales with it. O
 paper, momentum is not Nesterov's and BatchNorm takes the whole batch, not 32 images
 (--config.model.norm_group_size=32).
 
-Expected: 76 to 76.5 top-1 (torchvision 76.13, Goyal et al. 76.26); not run here. Cost: 90 × 1.28
+Expected: 76 to 76.5 top-1 (torchvision 76.13, Goyal et al. 76.40); not run here. Cost: 90 × 1.28
 million images; modelled: 1.4 h on 8 A100, 0.86 h on 8 H100.
 """
 

@@ -30,9 +30,10 @@ timm's spellings are aliases: {aliases}.
 ## Fields
 
 Every field of `ResNet` can be set on any name, in Python (`create_model("resnet50", norm="group")`) or in a recipe
-(`--config.model.norm=group`); `resnet_jax.ResNet` alone builds what has no name, any number of stages included.
-`python launch.py --mode=summarize --model=NAME` prints a network stage by stage. How to use the networks in a program
-of your own, and how to bring weights: [importing](importing.md).
+(`--config.model.norm=group`; None leaves the default). `axis_name` and `conv` are for Python alone, and so are `dtype`
+and `param_dtype`, for which a recipe has `precision`. `resnet_jax.ResNet` alone builds what has no name, any number of
+stages included. `python launch.py --mode=summarize --model=NAME` prints a network stage by stage. How to use the
+networks in a program of your own, and how to bring weights: [importing](importing.md).
 
 | field | default | what it says |
 |---|---|---|

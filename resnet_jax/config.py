@@ -2,7 +2,7 @@
 
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -298,18 +298,22 @@ def is_open(dotted: str, value: Any) -> bool:
     )
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[tuple[str, str]]:
+def differences(
+    old: ConfigDict, new: ConfigDict, accepted: Container[str] = ()
+) -> list[tuple[str, str]]:
     """Returns the fields that keep a run of recipe `old` from going on with `new`.
 
     Each is its dotted name and a clause that says what it is and was.
 
-    An open field of `new` stands for what the run has; `num_epochs` may grow; `accumulate_steps`
-    may change, so that a run can move to devices of other memory.
+    An open field of `new` stands for what the run has, unless `accepted` names it; `num_epochs` may
+    grow; `accumulate_steps` may change, so that a run can move to devices of other memory.
     """
     old_fields, clauses = dict(flatten(old)), []
     for name, value in flatten(new):
         before = old_fields[name]
-        if value == before or name in HARMLESS or is_open(name, value):
+        if value == before or name in HARMLESS:
+            continue
+        if is_open(name, value) and name not in accepted:
             continue
         if (name == "num_epochs" and value > before) or name == "accumulate_steps":
             continue

@@ -199,7 +199,9 @@ class Experiment:
         state = self._jit_once(create, donate_argnums=0)(variables, seed_words(self.config.seed))
         if self._teacher is None:
             return state
-        return state.replace(teacher=put_replicated(self.mesh, self._teacher.variables))
+        return state.replace(
+            teacher=put_replicated(self.mesh, jax.device_get(self._teacher.variables))
+        )
 
     @property
     def train_step(self) -> Any:
@@ -218,7 +220,12 @@ class Experiment:
         shapes = self.train_loader.stretches(total)
         ends = sorted({frozen, *(end for end, _ in shapes)} - {0})
         return tuple(
-            Phase(end, steps[end <= frozen], next(shape for last, shape in shapes if end <= last))
+            Phase(
+                end,
+                steps[end <= frozen],
+                next(shape for last, shape in shapes if end <= last),
+                is_frozen=end <= frozen,
+            )
             for end in ends
         )
 
@@ -251,7 +258,7 @@ class Experiment:
 
     @functools.cached_property
     def eval_step(self) -> Any:
-        """The jitted (variables, batch) -> `step.Metrics`; its loss has no label smoothing."""
+        """The jitted (variables, batch) -> `step.EvalMetrics`; its loss has no label smoothing."""
         function = functools.partial(
             step.eval_step,
             model=self.model,

@@ -17,6 +17,7 @@ from resnet_jax.data.sources.imagenet import readable
 from resnet_jax.description import Description
 from resnet_jax.distributed.consensus import differing
 from resnet_jax.errors import UserError
+from resnet_jax.models.depths import FIRST_CONVOLUTIONS
 from resnet_jax.models.interop.torch_files import read_weights
 from resnet_jax.models.interop.torch_weights import adapt_channels, classes_of, load_torch
 from resnet_jax.models.resnet import ResNet
@@ -171,7 +172,7 @@ def begin_from(
             new.append(".".join(names[1:]))
             return random
         leaf = given.get(path)
-        if leaf is not None and names[1] in ("conv1", "conv1_0") and names[-1] == "kernel":
+        if leaf is not None and names[1] in FIRST_CONVOLUTIONS and names[-1] == "kernel":
             leaf = adapt_channels(np.asarray(leaf), random.shape[2], axis=2)
         if leaf is None or leaf.shape != random.shape:
             misfits.append(".".join(names[1:]))

@@ -102,6 +102,12 @@ def warnings(experiment: Experiment) -> list[str]:
             f"data.progressive_epochs {late} lie at or past the last epoch ({length:g}): the sizes"
             " after them are never reached"
         )
+    settings = experiment.config.optimizer
+    if settings.freeze and (settings.freeze_epochs or 0) >= length:
+        lines.append(
+            f"optimizer.freeze_epochs = {settings.freeze_epochs:g} lies at or past the last epoch"
+            f" ({length:g}): the frozen parameters never train"
+        )
     if shared := data.count_shared(trained, scored):
         lines.append(
             f"{scored.split} is scored and {trained.split} trained on, which share {shared:,} "

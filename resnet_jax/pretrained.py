@@ -16,6 +16,7 @@ import numpy as np
 from resnet_jax.data.sources import imagenet
 from resnet_jax.description import Description
 from resnet_jax.errors import UserError, nearest
+from resnet_jax.models.depths import first_kernel
 from resnet_jax.models.interop import hub
 from resnet_jax.models.interop.pretrained_config import read_config
 from resnet_jax.models.interop.torch_files import read_weights
@@ -24,7 +25,6 @@ from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.zoo import create_model
 
 _SIZES = ("train", "test")
-_FIRST = ("conv1", "conv1_0")  # convolutions that see the image
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
@@ -117,8 +117,7 @@ def _load_file(path: Path, model: str | None) -> tuple[ResNet, dict[str, Any], D
     num_classes = classes_of(read_weights(path))
     network = create_model(model, num_classes=num_classes or 0)
     variables = load_torch(network, path)
-    first = next(variables["params"][name] for name in _FIRST if name in variables["params"])
-    channels = first["kernel"].shape[2]
+    channels = first_kernel(variables["params"]).shape[2]
     if channels != 3:
         raise UserError(
             f"{path}: its images have {channels} channels, and a file does not tell their mean and"

@@ -25,12 +25,13 @@ class Programs:
     Attributes:
       train_steps: each with the number of the first step it does not take.
       eval_step: scores a batch.
-      out_of_memory: () -> the error of a training step that does not fit.
+      out_of_memory, evaluation_out_of_memory: () -> the error of a step that does not fit.
     """
 
     train_steps: list[tuple[int, Any]]
     eval_step: Any
     out_of_memory: Callable[[], UserError]
+    evaluation_out_of_memory: Callable[[], UserError]
 
     def step_at(self, number: int) -> Any:
         """Returns the training step that takes the state of `number` steps to the next."""
@@ -66,7 +67,17 @@ def compile_programs(
     shapes = memory.shapes_of((state, train_batch))
     to_come = [phase for phase in experiment.phases if phase.end > first_step]
     largest = max((phase.image_shape for phase in to_come), default=(), key=math.prod)
-    out_of_memory = functools.partial(_out_of_memory, experiment, _with_images(shapes, largest))
+    out_of_memory = functools.partial(
+        _out_of_memory,
+        experiment,
+        _with_images(shapes, largest),
+        is_frozen=all(phase.is_frozen for phase in to_come),
+    )
+    evaluation_out_of_memory = functools.partial(
+        memory.evaluation_out_of_memory,
+        "config.eval_batch_size",
+        experiment.eval_loader.batch_size,
+    )
     began = time.monotonic()
 
     def compile_train_steps() -> list[tuple[int, Any]]:
@@ -80,18 +91,16 @@ def compile_programs(
 
     with display.waiting("compiling"), memory.explaining(out_of_memory):
         train_steps = signals.patiently(compile_train_steps)
-    limit = memory.device_gib()
-    if limit is not None and any(memory.needed_gib(step) > limit for _, step in train_steps):
+    if not all(memory.fits(step) for _, step in train_steps):
         raise out_of_memory()
-    images = experiment.eval_loader.batch_size
     with (
         display.waiting("compiling the evaluation"),
-        memory.explaining(
-            lambda: memory.evaluation_out_of_memory("config.eval_batch_size", images)
-        ),
+        memory.explaining(evaluation_out_of_memory),
     ):
         eval_step = signals.patiently(compile_eval_step)
-    programs = Programs(train_steps, eval_step, out_of_memory)
+    if not memory.fits(eval_step):
+        raise evaluation_out_of_memory()
+    programs = Programs(train_steps, eval_step, out_of_memory, evaluation_out_of_memory)
     display.row(
         "compiled",
         f"in {time.monotonic() - began:.1f} s; a step takes {programs.needed_gib():.2f} GiB a "
@@ -109,11 +118,16 @@ def _with_images(shapes: Any, image_shape: tuple[int, ...]) -> Any:
     return state, {**batch, "image": resized}
 
 
-def _out_of_memory(experiment: Experiment, shapes: Any) -> UserError:
+def _out_of_memory(experiment: Experiment, shapes: Any, is_frozen: bool) -> UserError:
     config = experiment.config
+
+    def compile_in(parts: int) -> Any:
+        step = experiment.make_train_step(parts, is_frozen=is_frozen)
+        return step.lower(*shapes).compile()
+
     return memory.out_of_memory(
         config.batch_size,
         config.batch_size // experiment.mesh.size,
         config.accumulate_steps,
-        lambda parts: experiment.make_train_step(parts).lower(*shapes).compile(),
+        compile_in,
     )

@@ -52,7 +52,7 @@ def resolve(
         config.data.mean, config.data.std = source.moments()
     config.data.holdout = source.holdout
     if config.distill.teacher is not None:
-        teacher = read_teacher(config, channels, source.classes)
+        teacher = read_teacher(config, loader.image_shape, source.classes)
     return config, initial, teacher
 
 

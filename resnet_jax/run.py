@@ -133,7 +133,8 @@ def merge_with_saved(
     Args:
       config: the recipe of the command.
       workdir: may hold a run with checkpoints, or nothing.
-      accepted: dotted names of fields that may differ from the run's.
+      accepted: dotted names of fields that may differ from the run's; of these None, too, means
+        itself.
 
     Returns:
       The recipe, its open fields filled from the run, and a line for each change that is worth
@@ -146,7 +147,7 @@ def merge_with_saved(
     if not open_checkpoints(workdir, config).steps():
         return config, []
     old = read_config(workdir)
-    others = config_lib.differences(old, config)
+    others = config_lib.differences(old, config, accepted)
     clauses = [clause for name, clause in others if name not in accepted]
     if clauses:
         raise UserError(
@@ -156,7 +157,7 @@ def merge_with_saved(
         )
     merged = config_lib.copy_of(old)
     for dotted, value in config_lib.flatten(config):
-        if not config_lib.is_open(dotted, value):
+        if dotted in accepted or not config_lib.is_open(dotted, value):
             config_lib.set_field(merged, dotted, value)
     lines = [f"going on with another recipe: {clause}" for _, clause in others]
     if config.num_epochs > old.num_epochs:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import config as config_lib
 from resnet_jax import run
+from resnet_jax.distributed.consensus import most
 from resnet_jax.distributed.mesh import is_lead
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.distributed.signals import Interrupted, Signals
@@ -60,6 +61,9 @@ def sweep(
         run.hold(workdir, signals, display.say),
     ):
         for number, (assignment, variant) in enumerate(zip(assignments, configs, strict=True), 1):
+            # It may have come after the last step of the run before, which then went to its end.
+            if stop := most(signals.stop):
+                raise Interrupted(stop)
             display.say(f"run {number}/{len(configs)}: {_name(assignment)}")
             results[assignment] = _result(
                 variant, epath.Path(workdir) / _name(assignment), train, signals

@@ -13,6 +13,7 @@ from resnet_jax import config as config_lib
 from resnet_jax.errors import UserError
 from resnet_jax.initial import read_weights_of, same_classes
 from resnet_jax.models import create_model
+from resnet_jax.models.depths import first_kernel
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.training.distillation import Distillation
 
@@ -58,19 +59,21 @@ class Teacher:
         return np.asarray(std) / own_std, (np.asarray(mean) - own_mean) / own_std
 
 
-def read_teacher(config: ConfigDict, channels: int, classes: Sequence[str]) -> Teacher:
+def read_teacher(
+    config: ConfigDict, image_shape: tuple[int, int, int], classes: Sequence[str]
+) -> Teacher:
     """Reads the teacher of a recipe.
 
     Args:
       config: the recipe, in which the teacher's digest is filled.
-      channels: of the images.
+      image_shape: [H, W, C] of the images.
       classes: the names of the data's classes.
 
     Raises:
-      UserError: there is nothing to read, it has other classes or channels, or it is not what the
-        run began with.
+      UserError: there is nothing to read, it has other classes or channels, needs larger images,
+        or is not what the run began with.
     """
-    fields = config.distill
+    fields, (height, width, channels) = config.distill, image_shape
     like = None
     if fields.network is not None:
         like = create_model(fields.network, num_classes=config.model.num_classes)
@@ -87,12 +90,17 @@ def read_teacher(config: ConfigDict, channels: int, classes: Sequence[str]) -> T
             f"{_FIELD} = {fields.teacher!r}: its {model.num_classes} classes are not the"
             f" {len(classes)} of the data; take a teacher of the same classes"
         )
-    params = read.variables["params"]
-    found = params["conv1" if "conv1" in params else "conv1_0"]["kernel"].shape[2]
+    found = first_kernel(read.variables["params"]).shape[2]
     if found != channels:
         raise UserError(
             f"{_FIELD} = {fields.teacher!r}: it takes images of {found} channels, these have"
             f" {channels}; take a teacher of such images"
+        )
+    side, least = min(height, width, *config.data.progressive_sizes), model.smallest_image()
+    if side < least:
+        raise UserError(
+            f"{_FIELD} = {fields.teacher!r}: its strides need images of {least} pixels a side, the"
+            f" smallest of the run have {side}; take a teacher of smaller strides, or larger images"
         )
     if fields.digest not in (None, read.digest):
         raise UserError(

@@ -37,6 +37,7 @@ def test_a_recipe_cannot_invent_a_field():
             (-1.0,),
             "config.schedule.boundaries = (-1.0,): must be at least 0",
         ),
+        ("optimizer.eps", 0.0, "config.optimizer.eps = 0.0: must be above 0"),
         ("checkpoint.keep", 1, "config.checkpoint.keep = 1: must be at least 2"),
         ("loss.label_smoothing", 1.0, "config.loss.label_smoothing = 1.0: must be below 1"),
         ("model.name", "resnet51", "did you mean"),

@@ -98,3 +98,16 @@ def test_sizes_that_are_never_reached_are_said():
     assert ("sizes", "images of 4 to epoch 1, 6 to epoch 2, then 8") in introduction.rows(
         experiment, "somewhere"
     )
+
+
+def test_frozen_parameters_that_never_train_are_said():
+    frozen = {"optimizer__freeze": ("all but fc",), "optimizer__freeze_epochs": 2.0}
+    lines = {
+        epochs: introduction.warnings(
+            Experiment.for_training(tiny_recipe(num_epochs=epochs, **frozen))
+        )
+        for epochs in (2.0, 3.0)
+    }
+    (line,) = (line for line in lines[2.0] if "freeze_epochs" in line)
+    assert line.endswith("at or past the last epoch (2): the frozen parameters never train")
+    assert not any("freeze_epochs" in line for line in lines[3.0])

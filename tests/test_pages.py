@@ -16,7 +16,7 @@ from user_errors import messages
 from resnet_jax import commands
 from resnet_jax import config as config_lib
 from resnet_jax.__main__ import parse
-from resnet_jax.distributed.abort import LOST
+from resnet_jax.distributed.abort import LOST, NOT_FOUND
 
 SECTIONS = [name for name, value in config_lib.defaults().items() if hasattr(value, "items")]
 page_of = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -142,7 +142,7 @@ def test_every_page_is_on_the_site():
 def test_the_messages_that_are_explained_are_those_that_are_raised():
     """What stands in the table is a message of the source, with something filled in."""
     forms = [re.compile(".+".join(map(re.escape, parts(each)))) for each in messages()]
-    forms += [re.compile(re.escape(LOST.removeprefix("error: ")))]
+    forms += [re.compile(re.escape(last.removeprefix("error: "))) for last in (LOST, NOT_FOUND)]
     told = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.M)
     for message in told:
         if ": moved aside as" not in message and "nothing to do" not in message:

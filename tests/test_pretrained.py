@@ -168,6 +168,7 @@ def test_timm_s_two_sizes_its_former_names_and_its_older_form_are_understood():
         assert (images["image_size"], images["eval_size"], images["crop"]) == expected
     older = read_timm(architecture="gluon_resnet50_v1d", num_classes=5, crop_pct=0.9)
     assert (older.network, older.fields) == ("resnet50d", {"num_classes": 5})
+    assert read_timm(architecture="gluon_resnet101_v1s").network == "resnet101s"
     assert read_timm(architecture="swsl_resnext50_32x4d").network == "resnext50_32x4d"
     assert read_timm(architecture="resnetrs50").network == "resnet_rs50"
 

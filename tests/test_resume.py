@@ -169,3 +169,29 @@ def test_a_run_that_is_made_shorter_than_it_is_ends_with_scores(tmp_path, capsys
     accepted = verb.Accepted(("num_epochs", "eval_every_epochs"), False)
     verb.train(tiny_recipe(num_epochs=0.5, eval_every_epochs=2.0), tmp_path, accepted=accepted)
     assert "best: top1" in capsys.readouterr().out
+
+
+def test_a_start_that_is_refused_leaves_the_run_to_its_own_command(tmp_path):
+    verb.train(tiny_recipe(num_epochs=0.5), tmp_path)
+    kept = {name: (tmp_path / name).read_text() for name in ("config.json", "environment.json")}
+    other = tiny_recipe(num_epochs=1.0, optimizer__clip_norm=1.0)
+    with pytest.raises(resnet_jax.UserError, match="of another network or optimizer"):
+        verb.train(other, tmp_path, accepted=verb.Accepted(("optimizer.clip_norm",)))
+    assert {name: (tmp_path / name).read_text() for name in kept} == kept
+    verb.train(tiny_recipe(num_epochs=1.0), tmp_path)
+    assert resnet_jax.restore(tmp_path, "last")[2].step == 22
+
+
+def test_none_takes_a_limit_back_where_the_field_is_accepted(tmp_path, capsys):
+    early = {"eval_every_epochs": 0.5, "log_every_steps": 1000}
+    verb.train(tiny_recipe(num_epochs=1, stop_at_top1=0.001, **early), tmp_path)
+    said = capsys.readouterr().out
+    assert "the run ends at step 11" in said
+    assert "· 0 images/s" not in said
+    verb.train(tiny_recipe(num_epochs=1, **early), tmp_path)
+    assert "nothing to do" in capsys.readouterr().out
+    accepted = verb.Accepted(("stop_at_top1",))
+    verb.train(tiny_recipe(num_epochs=1, **early), tmp_path, accepted=accepted)
+    said = capsys.readouterr().out
+    assert "going on with another recipe: config.stop_at_top1 is None, the run has 0.001" in said
+    assert resnet_jax.restore(tmp_path, "last")[2].step == 22

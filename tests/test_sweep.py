@@ -98,6 +98,20 @@ def test_a_sweep_stops_at_a_signal_and_leaves_no_lock(tmp_path):
     assert not (tmp_path / "lock.json").exists()
 
 
+def test_a_signal_after_a_run_s_last_step_keeps_the_next_from_starting(tmp_path):
+    begun = []
+
+    def asked_at_the_end(config, workdir, signals):
+        begun.append(config.seed)
+        train(config, workdir, signals=signals)
+        signals.stop = 143
+
+    with pytest.raises(Interrupted) as stopped:
+        sweep(tiny(), ["seed=0,1"], str(tmp_path), asked_at_the_end)
+    assert stopped.value.status == 143
+    assert begun == [0]
+
+
 def test_a_second_sweep_in_the_same_directory_is_refused(tmp_path):
     with Lock(tmp_path), pytest.raises(UserError, match="in use by process"):
         sweep(tiny(), ["seed=0,1"], str(tmp_path), train)

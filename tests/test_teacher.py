@@ -106,9 +106,19 @@ def test_a_file_teaches_the_network_it_is_named_for(tmp_path):
     weights = str(tmp_path / "weights.safetensors")
     save_torch(zeros("resnet18", 10), weights)
     experiment = Experiment.for_training(
-        tiny_recipe(distill__teacher=weights, distill__network="resnet18")
+        tiny_recipe(distill__teacher=weights, distill__network="resnet18", data__image_size=24)
     )
     assert experiment.create_state().teacher["params"]["fc"]["kernel"].shape == (512, 10)
+
+
+def test_a_teacher_of_larger_strides_than_the_smallest_images_bear_is_refused(tmp_path):
+    weights = str(tmp_path / "weights.safetensors")
+    save_torch(zeros("resnet18", 10), weights)
+    named = {"distill__teacher": weights, "distill__network": "resnet18"}
+    growing = {"data__progressive_sizes": (12,), "data__progressive_epochs": (1.0,)}
+    for sizes, smallest in (({}, 8), ({"data__image_size": 24, **growing}, 12)):
+        said = refused(**named, **sizes)
+        assert f"need images of 17 pixels a side, the smallest of the run have {smallest}" in said
 
 
 def test_sizes_too_small_for_the_strides_are_refused():

@@ -3,8 +3,9 @@
     python launch.py --config=configs/imagenet/resnet50_16_epochs.py --config.data.dir=DIR
 
 Other than resnet50_cosine.py: 160 pixels up to epoch 12, then 192, scored at 256; batches of 1,024
-at a rate of 1.7 that falls in a line; label smoothing. The settings are those of FFCV's recipe,
-without its anti-aliased convolutions. DIR as in configs/resnet50_imagenet.py.
+at a rate of 1.7 that falls in a line after 2 epochs of warm-up; plain momentum; label smoothing.
+The settings are those of FFCV's recipe, without its anti-aliased convolutions. DIR as in
+configs/resnet50_imagenet.py.
 
 Expected: somewhat under 73.8 top-1 at 256 (FFCV's README, anti-aliased and with flips at test time;
 here without either). Not run here. Cost: 12 × 1.28 million images of 160 and 4 × of 192 pixels;

@@ -3,9 +3,9 @@
     python launch.py --config=configs/imagenet/resnet50_rsb_a3.py --config.data.dir=DIR
 
 Other than resnet50_cosine.py: LAMB with gradients clipped to norm 1, binary cross-entropy,
-RandAugment, mixup or CutMix, batches of 2,048, trained at 160 and scored at 224 with a crop of
-0.95. The targets of mixed images are their shares, where the paper sets both classes to 1. DIR as
-in configs/resnet50_imagenet.py.
+RandAugment, mixup or CutMix, batches of 2,048, bicubic, trained at 160 and scored at 224 with a
+crop of 0.95. The targets of mixed images are their shares, where the paper sets both classes to 1.
+DIR as in configs/resnet50_imagenet.py.
 
 Expected: 78.1 top-1 at 224, crop 0.95, no flips (timm's results: 78.05; mmpretrain: 78.30). Not run
 here. Cost: 100 × 1.28 million images of 160 pixels; modelled: 0.8 h on 8 A100, 0.49 h on 8 H100.

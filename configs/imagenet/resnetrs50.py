@@ -3,8 +3,8 @@
     python launch.py --config=configs/imagenet/resnetrs50.py --config.data.dir=DIR
 
 Other than resnet50d_bag_of_tricks.py: gates (squeeze and excitation), 160 pixels, batches of 4,096,
-350 epochs, RandAugment as in its paper and no mixup, dropout, less decay, and a moving average with
-TensorFlow's warm-up. DIR as in configs/resnet50_imagenet.py.
+350 epochs, RandAugment as in its paper, no colour jitter, no mixup, plain momentum, dropout, less
+decay, and a moving average with TensorFlow's warm-up. DIR as in configs/resnet50_imagenet.py.
 
 Expected: 78.8 top-1 at 160, one central crop, no flips (the README of tensorflow/tpu's resnet_rs).
 Not run here. Cost: 350 × 1.28 million images of 160 pixels; modelled: 3.5 h on 8 A100, 2.2 h on 8

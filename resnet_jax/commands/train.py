@@ -114,18 +114,17 @@ def train(
             _restore_classes(workdir, experiment, display)
             _say_finished(workdir, checkpoints, notes, display)
             return
-        for row in introduction.rows(experiment, workdir):
-            display.row(*row)
         changes += _check_data(workdir, experiment, notes, accepted)
         state = _begin(workdir, experiment, checkpoints, notes, changes, display)
+        progress = Progress.from_notes(notes) if notes else Progress()
         with goodput.spent("compiling"):
-            first = notes.step if notes else 0
-            programs = compile_programs(experiment, state, signals, display, first)
+            programs = compile_programs(experiment, state, signals, display, progress.step)
+        _describe(workdir, experiment, changes, display)
         reporter = _make_reporter(experiment, workdir, notes, display, goodput, profile)
         loop = _make_loop(experiment, programs, checkpoints, reporter, signals)
         try:
             with memory.explaining(programs.out_of_memory):
-                loop.run(state, Progress.from_notes(notes) if notes else Progress())
+                loop.run(state, progress)
             display.say(f"{_say_best(checkpoints)}; the run is in {workdir}")
         finally:
             display.stop()
@@ -165,18 +164,14 @@ def _begin(
     changes: list[str],
     display: Display,
 ) -> TrainState:
-    """Says and keeps what the run is; returns its state: the checkpoint's, else a fresh one."""
+    """Says what the run is; returns its state: the checkpoint's, else a fresh one."""
+    for row in introduction.rows(experiment, workdir):
+        display.row(*row)
     for line in [*changes, *introduction.warnings(experiment)]:
         display.say(line)
     if notes:
         epoch = experiment.plan.epoch(notes.step)
         display.say(f"going on from step {notes.step} (epoch {epoch:g})")
-    if is_lead():
-        sources = experiment.train_loader.source, experiment.eval_loader.source
-        run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
-        count = experiment.config.keep_thumbnails
-        if why := thumbnails.keep(workdir, experiment.eval_loader, count):
-            display.say(why)
     state = experiment.create_state(for_checkpoint=notes is not None)
     for line in experiment.notes:
         display.say(line)
@@ -187,6 +182,17 @@ def _begin(
         display.say(f"step {notes.step} has no moving average: it starts from the parameters there")
         saved["ema"] = state.ema.begun_at(saved["params"], saved["batch_stats"])
     return state.replace(**saved)
+
+
+def _describe(workdir: str, experiment: Experiment, changes: list[str], display: Display) -> None:
+    """Keeps what the run is: last, so that a start that was refused has changed nothing."""
+    if not is_lead():
+        return
+    sources = experiment.train_loader.source, experiment.eval_loader.source
+    run.describe(workdir, experiment.config, *sources, changes=changes, say=display.say)
+    count = experiment.config.keep_thumbnails
+    if why := thumbnails.keep(workdir, experiment.eval_loader, count):
+        display.say(why)
 
 
 def _make_loop(
@@ -206,6 +212,7 @@ def _make_loop(
             programs.eval_step,
             lambda: experiment.batches(eval_loader, 0, len(eval_loader)),
             eval_loader.source.split,
+            programs.evaluation_out_of_memory,
             experiment.config.ema.score_both,
         ),
         checkpoints,

@@ -21,3 +21,10 @@ def differing(text: str) -> list[int]:
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
     digests = multihost_utils.process_allgather(np.int32(digest))
     return np.flatnonzero(digests != digests[0]).tolist()
+
+
+def most(value: int) -> int:
+    """Returns the largest value of any process, in every process; a barrier."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.process_allgather(np.int64(value)).max())

@@ -89,7 +89,7 @@ def start_processes(
 def _arguments(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> dict[str, Any] | None:
-    """Returns what `jax.distributed.initialize` is to be answers, None for a run of one process."""
+    """Returns what `jax.distributed.initialize` is to be given, None for a run of one process."""
     launcher, local = cluster(), {}
     alone = _gpus_of_the_only_task_on_this_node() if launcher == "slurm" else []
     if (

@@ -299,6 +299,7 @@ class BottleneckBlock(ResidualBlock):
             )
         width = features * per_group // 64 * groups
         check_divides(fields.reduce_first, width, f"{room}.reduce_first")
+        check_divides(groups, width // fields.reduce_first, f"{room}.groups")
 
     @nn.nowrap
     def convolutions(self) -> tuple[dict[str, Any], ...]:

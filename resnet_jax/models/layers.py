@@ -1,5 +1,6 @@
 """The layers of a residual network: convolution, normalisation, pools, dropped branches."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -231,6 +232,19 @@ def global_mean(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n c']":
     return jnp.mean(x, (1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 
+def _adding_in_float32(pool: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Makes a pool add in float32 or better; the map that it returns has the type of its own."""
+
+    @functools.wraps(pool)
+    def pool_widened(x: jax.Array, *arguments: Any) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        # Flax divides by counts in the default type, which alone would widen a narrow map.
+        return pool(wide, *arguments).astype(x.dtype)
+
+    return pool_widened
+
+
+@_adding_in_float32
 def average_pool(
     x: "Float[jax.Array, 'n h w c']", stride: int
 ) -> "Float[jax.Array, 'n h_out w_out c']":
@@ -248,6 +262,7 @@ def average_pool(
     return nn.avg_pool(x, (stride, stride), (stride, stride), padding, count_include_pad=False)
 
 
+@_adding_in_float32
 def average_ahead(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h w c']":
     """Averages each pixel with the next ones, zeros beyond the edge.
 
@@ -258,6 +273,7 @@ def average_ahead(x: "Float[jax.Array, 'n h w c']") -> "Float[jax.Array, 'n h w 
     return (rows[:, :, :-1] + rows[:, :, 1:]) / 4
 
 
+@_adding_in_float32
 def blur(x: "Float[jax.Array, 'n h w c']", stride: int) -> "Float[jax.Array, 'n h_out w_out c']":
     """Smooths by (1, 2, 1) / 4 both ways, edges reflected, and takes every stride-th pixel.
 

@@ -36,10 +36,10 @@ class FeatureInfo(NamedTuple):
 class ResNet(BlockFields):
     """A residual network for images (He et al. 2015, "Deep Residual Learning") and its descendants.
 
-    Images [N, H, W, C] with any C -> logits [N, num_classes], float32 whatever `dtype` (float64
-    with float64 parameters). `method="features"` gives the maps instead. Variables: "params", named
-    as in torchvision with "layer1.0" written "layer1_0"; "batch_stats" where `norm="batch"`. The
-    rng "dropout" is needed in training when `dropout` or `stochastic_depth` is on.
+    Images [N, H, W, C] with any C -> logits [N, num_classes], in float32, or in float64 where
+    `dtype` or `param_dtype` is. `method="features"` gives the maps instead. Variables: "params",
+    named as in torchvision with "layer1.0" written "layer1_0"; "batch_stats" where `norm="batch"`.
+    The rng "dropout" is needed in training when `dropout` or `stochastic_depth` is on.
 
     Raises:
       UserError: at construction, for an illegal or contradictory field; at the call, for images too
@@ -96,8 +96,8 @@ class ResNet(BlockFields):
     scan_blocks: bool = field(
         False,
         "compile equal blocks once, for very deep nets",
-        "the parameters, their names and the function are the same, but for the draws of dropped"
-        " branches; intermediates inside are not recorded",
+        "the parameters' names and shapes and the function are the same; the draws of initial"
+        " values and of dropped branches are others, and intermediates inside are not recorded",
     )
 
     def __post_init__(self) -> None:
@@ -226,7 +226,7 @@ class ResNet(BlockFields):
         rates = [self.stochastic_depth * (before + n + 1) / count for n in range(size)]
         blocks = [self.block_at(stage, number) for number in range(size)]
         # The first block is apart: its stride or its input channels differ.
-        alone = 1 if self.scan_blocks and size > 2 else size
+        alone = 1 if self._scans(stage) else size
         for block, rate in zip(blocks[:alone], rates, strict=False):
             x = block(x, train, rate)
         if alone < size:
@@ -249,11 +249,17 @@ class ResNet(BlockFields):
         return found
 
     @nn.nowrap
+    def _scans(self, stage: int) -> bool:
+        """Whether the blocks after a stage's first are one loop."""
+        return self.scan_blocks and self.stage_sizes[stage] > 2
+
+    @nn.nowrap
     def block_at(self, stage: int, number: int) -> ResidualBlock:
         """Returns a block, both counted from 0; outside of the network's own call it is unbound."""
         strides = self._strides()[stage]
         block = BLOCKS[self.block]
-        if self.remat == "block" and not (self.scan_blocks and number):
+        # A scan computes its blocks again itself.
+        if self.remat == "block" and not (self._scans(stage) and number):
             block = nn.remat(block, static_argnums=(2, 3))
         return block(
             features=self.width * 2**stage,
@@ -286,22 +292,22 @@ class ResNet(BlockFields):
         last = self.feature_info()[f"stage{len(self.stage_sizes)}"].stride
         if self.output_stride not in (None, last):
             raise UserError(
-                f"model.output_stride = {self.output_stride}: this network's last map can have no"
-                f" such stride; the nearest is {last}"
+                f"model.output_stride = {self.output_stride}: this network's last map cannot have"
+                f" that stride, and would have {last}; choose that"
             )
         if self.norm == "group":
             self._check_channel_groups()
 
     @nn.nowrap
     def _check_channel_groups(self) -> None:
-        # The later stages' widths are multiples of the first one's.
         names = ("groups", "width_per_group", "reduce_first")
         shared = {name: getattr(self, name) for name in names}
-        block = BLOCKS[self.block](self.width, **shared, parent=None)
         # A tiered stem's first two have 3/8 and half of its channels.
         parts = {"deep": 2, "tiered": 8}.get(self.stem, 1)
         widths = [("the stem", self.stem_channels // parts)]
-        widths += [("the first stage", spec["features"]) for spec in block.convolutions()]
+        for stage in range(len(self.stage_sizes)):
+            block = BLOCKS[self.block](self.width * 2**stage, **shared, parent=None)
+            widths += [(f"stage {stage + 1}", each["features"]) for each in block.convolutions()]
         for where, channels in widths:
             if channels % self.norm_channel_groups:
                 raise UserError(

@@ -34,7 +34,7 @@ def evaluate(
     """Scores all of a loader's examples.
 
     Args:
-      eval_step: (variables, batch) -> `step.Metrics`, or `step.Scores` for `answers`.
+      eval_step: (variables, batch) -> `step.EvalMetrics`, or `step.Scores` for `answers`.
       variables: the network's parameters and statistics.
       batches: the split's, with padding masked.
       requests: a request to stop ends the evaluation.

@@ -9,6 +9,7 @@ import jax
 from resnet_jax.distributed.requests import Answer, Requests
 from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
+from resnet_jax.training import memory
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 from resnet_jax.training.evaluation import Batches, evaluate
 from resnet_jax.training.metrics import MetricSums
@@ -43,15 +44,17 @@ class EvaluatingSide:
     """What scores.
 
     Attributes:
-      step: the compiled (variables, batch) -> `Metrics`.
+      step: the compiled (variables, batch) -> `EvalMetrics`.
       open: () -> the batches of the split.
       split: its name in the log.
+      out_of_memory: () -> the error of an evaluation that does not fit into a device's memory.
       scores_both: whether the trained variables are scored beside their average.
     """
 
     step: Callable
     open: Callable[[], Batches]
     split: str
+    out_of_memory: Callable[[], UserError]
     scores_both: bool = False
 
 
@@ -241,7 +244,9 @@ class Loop:
         return 0, is_best
 
     def _score(self, variables: dict[str, Any]) -> tuple[MetricSums | None, int]:
-        return evaluate(self._evaluating.step, variables, self._evaluating.open(), self._requests)
+        side = self._evaluating
+        with memory.explaining(side.out_of_memory):
+            return evaluate(side.step, variables, side.open(), self._requests)
 
     def _stop_at_not_finite(self, step: int) -> None:
         # The message names a checkpoint, which may be on its way to disk.

@@ -43,6 +43,12 @@ def device_gib() -> float | None:
     return min(limits) / 2**30 if limits else None
 
 
+def fits(compiled: Any) -> bool:
+    """Whether a compiled step fits into a device's memory, as far as that is known."""
+    limit = device_gib()
+    return limit is None or needed_gib(compiled) <= limit
+
+
 def shapes_of(tree: Any) -> Any:
     """Returns what a program needs to know of its arguments, without holding them."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
@@ -64,7 +70,7 @@ def out_of_memory(
     # among them.
     places = np.linspace(0, len(divisors) - 1, min(MOST_TRIALS, len(divisors))).round().astype(int)
     for parts in (divisors[place] for place in places):
-        if _fits(lambda parts=parts: compile_in(parts)):
+        if _compiles_and_fits(lambda parts=parts: compile_in(parts)):
             return UserError(
                 f"config.batch_size = {batch_size}: a step does not fit into a device's memory; "
                 f"set config.accumulate_steps = {parts}, which fits, or a smaller batch"
@@ -76,7 +82,7 @@ def out_of_memory(
     )
 
 
-def _fits(compile_step: Callable[[], Any]) -> bool:
+def _compiles_and_fits(compile_step: Callable[[], Any]) -> bool:
     try:
         compiled = compile_step()
     except jax.errors.JaxRuntimeError as error:
@@ -85,8 +91,7 @@ def _fits(compile_step: Callable[[], Any]) -> bool:
         raise
     except UserError:  # norm_group_size does not divide such a part
         return False
-    limit = device_gib()
-    return limit is None or needed_gib(compiled) <= limit
+    return fits(compiled)
 
 
 def evaluation_out_of_memory(where: str, batch_size: int) -> UserError:

@@ -35,7 +35,7 @@ FIELDS = {
     "b2": Field(
         0.999, "adam, adamw, lamb: decay of the second moment", at_least=0, below=1, needs=_MOMENTS
     ),
-    "eps": Field(1e-8, "adam, adamw, lamb: added to the denominator", at_least=0, needs=_MOMENTS),
+    "eps": Field(1e-8, "adam, adamw, lamb: added to the denominator", above=0, needs=_MOMENTS),
     "trust_coefficient": Field(
         0.001,
         "lars: layer-wise rate over the ratio of norms",

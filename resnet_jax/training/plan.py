@@ -53,7 +53,8 @@ class Plan:
         return self.logs_at(step) or self.evaluates_at(step) or self.saves_at(step)
 
     def epoch(self, step: int) -> float:
-        return round(step / self.steps_per_epoch, 4)
+        # So many digits that no two steps have the same number.
+        return round(step / self.steps_per_epoch, max(4, len(str(self.steps_per_epoch))))
 
     def _passes(self, step: int, every_epochs: float) -> bool:
         """Whether a multiple of `every_epochs` lies in the epochs that this step adds."""
@@ -69,8 +70,10 @@ class Phase(NamedTuple):
       end: the number of the first step after it.
       step: the jitted (state, batch) -> (state, `step.Metrics`).
       image_shape: [H, W, C] of its batches.
+      is_frozen: whether the parameters that `optimizer.freeze` names stay as they are.
     """
 
     end: int
     step: Any
     image_shape: tuple[int, ...]
+    is_frozen: bool

@@ -38,7 +38,7 @@ class Metrics:
 
     Attributes:
       sums: from `example_sums`; zeros for a step that was skipped.
-      rate: the learning rate of the step; zero in evaluation.
+      rate: the learning rate of the step.
       is_finite: whether loss and gradients were (in float16: or the loss scale can still shrink).
     """
 
@@ -48,7 +48,18 @@ class Metrics:
 
 
 @struct.dataclass
-class Scores(Metrics):
+class EvalMetrics:
+    """What `eval_step` tells the host.
+
+    Attributes:
+      sums: from `example_sums`.
+    """
+
+    sums: dict[str, jax.Array]
+
+
+@struct.dataclass
+class Scores(EvalMetrics):
     """What `score_step` tells the host.
 
     Attributes:
@@ -258,7 +269,7 @@ def eval_step(
     model: nn.Module,
     normalise: Callable[[jax.Array], jax.Array],
     loss: Loss,
-) -> Metrics:
+) -> EvalMetrics:
     """Scores one batch.
 
     Args:
@@ -268,9 +279,10 @@ def eval_step(
       loss: (logits, targets) -> [N], without label smoothing.
 
     Returns:
-      `Metrics`: the sums over the rows that the mask does not leave out.
+      `EvalMetrics`: the sums over the rows that the mask does not leave out.
     """
-    return _metrics(forward(variables, batch, model=model, normalise=normalise), batch, loss)
+    logits = forward(variables, batch, model=model, normalise=normalise)
+    return EvalMetrics(_sums(logits, batch, loss))
 
 
 def score_step(
@@ -298,13 +310,10 @@ def score_step(
         logits = (logits + forward(variables, mirrored, model=model, normalise=normalise)) / 2
     if members is not None:
         logits = jax.nn.logsumexp(jnp.where(members < 0, -jnp.inf, logits[:, members]), axis=-1)
-    metrics = _metrics(logits, batch, loss)
     is_none = jnp.isnan(logits).any(-1)
     best = jax.nn.softmax(logits).max(-1)
     return Scores(
-        metrics.sums,
-        metrics.rate,
-        metrics.is_finite,
+        _sums(logits, batch, loss),
         label=batch["label"],
         mask=batch["mask"],
         prediction=jnp.where(is_none, -1, jnp.argmax(logits, axis=-1)),
@@ -313,7 +322,6 @@ def score_step(
     )
 
 
-def _metrics(logits: jax.Array, batch: Batch, loss: Loss) -> Metrics:
+def _sums(logits: jax.Array, batch: Batch, loss: Loss) -> dict[str, jax.Array]:
     targets = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
-    sums = example_sums(logits, targets, loss(logits, targets), batch["mask"])
-    return Metrics(sums, jnp.zeros(()), jnp.isfinite(sums["loss"]))
+    return example_sums(logits, targets, loss(logits, targets), batch["mask"])

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from resnet_jax.models import BasicBlock, BottleneckBlock, ResNet
-from resnet_jax.models.layers import average_pool, drop_branch, widen_identity
+from resnet_jax.models.layers import (
+    average_ahead,
+    average_pool,
+    blur,
+    drop_branch,
+    global_mean,
+    widen_identity,
+)
 
 
 def non_negative(shape=(2, 6, 6, 16), seed=0):
@@ -87,6 +94,39 @@ def test_option_a_takes_pixels_or_averages_and_adds_zero_channels(pool):
 def test_average_pool_at_an_odd_edge_averages_the_pixels_there_are():
     x = jnp.arange(9.0).reshape(1, 3, 3, 1)
     np.testing.assert_allclose(average_pool(x, 2)[0, ..., 0], [[2, 3.5], [6.5, 8]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "pool",
+    [lambda x: average_pool(x, 2), average_ahead, lambda x: blur(x, 2), global_mean],
+    ids=["average_pool", "average_ahead", "blur", "global_mean"],
+)
+def test_pools_add_in_float32_or_better_and_a_map_keeps_its_type(pool, dtype):
+    # The sum of four is beyond float16; bfloat16 would lose the 1 beside 256.
+    value = {"float16": 40_000.0, "bfloat16": 256.0}.get(dtype, 1.0)
+    with jax.enable_x64(True):
+        x = jnp.full((1, 6, 6, 3), value, dtype)
+        y = pool(x)
+    wide = jnp.promote_types(dtype, "float32")
+    assert y.dtype == (wide if y.ndim == 2 else dtype)
+    inside = y if y.ndim == 2 else y[:, 1:-1, 1:-1]
+    np.testing.assert_array_equal(np.asarray(inside, np.float64), value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"shortcut": "A_pool"}, {"anti_alias": "average"}, {"anti_alias": "blur"}],
+)
+def test_maps_have_the_type_of_the_computation_whatever_pools_them(fields):
+    model = ResNet(
+        stage_sizes=(1, 1), block="basic", width=8, stem="small", dtype="bfloat16", **fields
+    )
+    images = jnp.zeros((1, 8, 8, 3))
+    maps, _ = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, method="features"), images
+    )
+    assert {found.dtype for found in maps.values()} == {jnp.dtype("bfloat16")}
 
 
 @pytest.mark.parametrize(

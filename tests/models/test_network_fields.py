@@ -62,6 +62,10 @@ def test_a_norm_of_the_users_own_is_called_with_train():
         (lambda: BasicBlock(8, groups=2), "BasicBlock.groups = 2: basic blocks have no groups"),
         (lambda: BottleneckBlock(0), "BottleneckBlock.features = 0: must be at least 1"),
         (lambda: BottleneckBlock(6, groups=4, width_per_group=50), "BottleneckBlock.groups = 4: "),
+        (
+            lambda: BottleneckBlock(64, groups=8, width_per_group=3, reduce_first=2),
+            "BottleneckBlock.groups = 8: does not divide the 12 channels",
+        ),
         (lambda: BasicBlock(8, norm="layer"), "BasicBlock.norm = 'layer': must be one of batch, "),
         (lambda: BasicBlock(8, dtype="int8"), "BasicBlock.dtype = 'int8': must be one of float32"),
         (lambda: BasicBlock(8, norm=GroupNorm, axis_name="i"), "BasicBlock.axis_name = 'i': "),

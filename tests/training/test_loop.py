@@ -1,5 +1,6 @@
-"""The loop by itself: what it does when a signal comes in the middle of a step."""
+"""The loop by itself: a signal in the middle of a step, what it counts and times."""
 
+import itertools
 import os
 import signal
 import threading
@@ -22,6 +23,7 @@ from resnet_jax.training.reporting.goodput import Goodput
 from resnet_jax.training.reporting.logbook import Logbook
 from resnet_jax.training.reporting.outlook import Outlook
 from resnet_jax.training.reporting.reporter import Reporter
+from resnet_jax.training.reporting.step_timer import StepTimer
 from resnet_jax.training.reporting.trace import Trace
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Metrics
@@ -86,7 +88,7 @@ def loop_over(tmp_path):
         return Loop(
             plan,
             TrainingSide(lambda number: step, Batches),
-            EvaluatingSide(None, None, "test"),
+            EvaluatingSide(None, None, "test", None),
             Checkpoints(tmp_path / "checkpoints"),
             reporter,
             Requests(signals, make_mesh(jax.devices()[:1])),
@@ -128,3 +130,17 @@ def test_a_process_alone_answers_with_what_it_wants_by_now():
     signals.stop = 143
     assert requests.answer(asked) == Answer(stop=143, step_is_slow=True)
     assert requests.answer(None) == Answer(stop=143)
+
+
+def test_no_two_steps_have_the_same_number_of_epochs():
+    plan = Plan(4, 60_000, 120_000, 1, 1, 1)
+    assert len({plan.epoch(step) for step in (59_999, 60_000, 60_001)}) == 3
+    assert plan.epoch(60_000) == 1
+
+
+def test_a_speed_of_an_image_an_hour_is_no_zero(monkeypatch):
+    monkeypatch.setattr("time.monotonic", itertools.count(0, 3600).__next__)
+    timer = StepTimer()
+    timer.start(Batches(0, 1))
+    timer.step(1)
+    assert timer.record()["images_per_sec"] > 0

@@ -1,5 +1,7 @@
 """Event files as another implementation reads them."""
 
+import math
+
 import event_files
 import pytest
 from tensorboardX.proto.event_pb2 import SessionLog
@@ -30,6 +32,15 @@ def test_every_number_arrives_with_its_name_and_step(tmp_path):
         {"test/top1": -0.25, "test/" + "ü" * 100: pytest.approx(1e-30)},
     )
     assert all(0 <= late.wall_time - start.wall_time < 60 for late in events)
+
+
+def test_a_number_beyond_float32_is_infinite(tmp_path):
+    board = Board(str(tmp_path), 1)
+    (path,) = tmp_path.iterdir()
+    board.write({"step": 1, "split": "train", "loss": 1e300, "low": -1e300})
+    board.close()
+    *_, event = event_files.read(path)
+    assert [value.simple_value for value in event.summary.value] == [math.inf, -math.inf]
 
 
 def test_a_line_is_on_the_disk_when_write_returns(tmp_path):

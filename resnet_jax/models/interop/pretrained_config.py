@@ -139,7 +139,7 @@ def _timm_network(architecture: str, where: Any) -> str:
     """Returns the table's name of one of timm's networks, under its former names too."""
     known = VARIANTS.keys() | ALIASES.keys()
     plain = re.sub(r"^(tv|ssl|swsl|ig|gluon)_", "", architecture.partition(".")[0])
-    plain = re.sub(r"_v1(b|c|d)$", lambda found: found[1].replace("b", ""), plain)
+    plain = re.sub(r"_v1(b|c|d|s)$", lambda found: found[1].replace("b", ""), plain)
     if plain in known:
         return ALIASES.get(plain, plain)
     foreign = next((row for row in _FOREIGN if re.match(row[0], architecture)), None)

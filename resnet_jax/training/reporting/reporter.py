@@ -146,9 +146,9 @@ class Reporter:
         self.say(
             f"[epoch {epoch:g}/{last:g}] train loss {progress.epoch.means()['loss']:.3f} · "
             f"{split} loss {means['loss']:.3f} top1 {means['top1']:.4f} "
-            f"({scored.top1}/{scored.examples}) top5 {means['top5']:.4f} "
-            + (f"· without the average top1 {beside:.4f} " if beside is not None else "")
-            + f"· {self._images_per_sec:.0f} images/s"
+            f"({scored.top1}/{scored.examples}) top5 {means['top5']:.4f}"
+            + (f" · without the average top1 {beside:.4f}" if beside is not None else "")
+            + (f" · {self._images_per_sec:.0f} images/s" if self._images_per_sec else "")
         )
 
     def saving(self, work: Callable[[], Result]) -> Result:

@@ -68,7 +68,7 @@ class StepTimer:
         """Returns the entries of the log on speed and memory, the `logbook.TIMES`."""
         half, most = np.percentile(self._times, (50, 95)) * 1000
         entries = {
-            "images_per_sec": round(self.images_per_sec(), 1),
+            "images_per_sec": float(f"{self.images_per_sec():.5g}"),
             "data_wait": round(self.data_wait(), 4),
             "step_ms_p50": round(float(half), 3),
             "step_ms_p95": round(float(most), 3),

@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from resnet_jax.crc import masked_crc
 
 _VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
@@ -45,9 +47,9 @@ class Board:
         for name, value in record.items():
             if name not in ("step", "split", "epoch"):
                 tag = f"{record['split']}/{name}".encode()
-                values += _field(
-                    1, _BYTES, _field(1, _BYTES, tag) + _field(2, _FLOAT, float(value))
-                )
+                with np.errstate(over="ignore"):  # float64 has larger numbers than the file
+                    value = float(np.float32(value))
+                values += _field(1, _BYTES, _field(1, _BYTES, tag) + _field(2, _FLOAT, value))
         self._append(record["step"], _field(5, _BYTES, values))
         self._file.flush()
 
