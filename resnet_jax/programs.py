@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
 from resnet_jax.training import memory
+from resnet_jax.training.plan import Phase
 from resnet_jax.training.reporting.display import Display
 from resnet_jax.training.state import TrainState
 
@@ -66,13 +67,7 @@ def compile_programs(
     )
     shapes = memory.shapes_of((state, train_batch))
     to_come = [phase for phase in experiment.phases if phase.end > first_step]
-    largest = max((phase.image_shape for phase in to_come), default=(), key=math.prod)
-    out_of_memory = functools.partial(
-        _out_of_memory,
-        experiment,
-        _with_images(shapes, largest),
-        is_frozen=all(phase.is_frozen for phase in to_come),
-    )
+    out_of_memory = functools.partial(_out_of_memory, experiment, shapes, to_come)
     evaluation_out_of_memory = functools.partial(
         memory.evaluation_out_of_memory,
         "config.eval_batch_size",
@@ -118,12 +113,14 @@ def _with_images(shapes: Any, image_shape: tuple[int, ...]) -> Any:
     return state, {**batch, "image": resized}
 
 
-def _out_of_memory(experiment: Experiment, shapes: Any, is_frozen: bool) -> UserError:
+def _out_of_memory(experiment: Experiment, shapes: Any, to_come: Sequence[Phase]) -> UserError:
     config = experiment.config
+    largest = _with_images(shapes, max((phase.image_shape for phase in to_come), key=math.prod))
+    is_frozen = all(phase.is_frozen for phase in to_come)
 
     def compile_in(parts: int) -> Any:
         step = experiment.make_train_step(parts, is_frozen=is_frozen)
-        return step.lower(*shapes).compile()
+        return step.lower(*largest).compile()
 
     return memory.out_of_memory(
         config.batch_size,

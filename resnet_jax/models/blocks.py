@@ -16,17 +16,15 @@ from resnet_jax.models.checks import (
 )
 from resnet_jax.models.gates import EfficientChannelAttention, SqueezeExcite
 from resnet_jax.models.layers import (
-    ANTI_ALIAS,
     NORMS,
     Conv,
     Initializer,
     ModuleFactory,
     Norm,
-    average_ahead,
-    average_pool,
     drop_branch,
     widen_identity,
 )
+from resnet_jax.models.pools import ANTI_ALIAS, average_ahead, average_pool
 from resnet_jax.ops.relu import relu
 
 if TYPE_CHECKING:

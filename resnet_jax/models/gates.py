@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models.layers import global_mean, he_fan_out
+from resnet_jax.models.layers import he_fan_out
+from resnet_jax.models.pools import global_mean
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,13 +10,8 @@ import jax.numpy as jnp
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import BLOCKS, BlockFields, ResidualBlock
 from resnet_jax.models.checks import check_shared, documented, field, names_of, settle
-from resnet_jax.models.layers import (
-    average_pool,
-    blur,
-    global_mean,
-    linear_uniform,
-    max_pool_zeros,
-)
+from resnet_jax.models.layers import linear_uniform
+from resnet_jax.models.pools import average_pool, blur, global_mean, max_pool_zeros
 from resnet_jax.models.scan import scan_blocks
 from resnet_jax.ops.max_pool import max_pool
 from resnet_jax.ops.relu import relu

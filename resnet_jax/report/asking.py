@@ -16,7 +16,7 @@ from resnet_jax.description import Description
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
 from resnet_jax.models import ResNet
-from resnet_jax.models.layers import global_mean
+from resnet_jax.models.pools import global_mean
 from resnet_jax.run_files import EVALUATION
 from resnet_jax.thumbnails import Thumbnails
 from resnet_jax.training.answers import Answers

@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.models import BasicBlock, BottleneckBlock, ResNet
-from resnet_jax.models.layers import (
-    average_ahead,
-    average_pool,
-    blur,
-    drop_branch,
-    global_mean,
-    widen_identity,
-)
+from resnet_jax.models.layers import drop_branch, widen_identity
+from resnet_jax.models.pools import average_ahead, average_pool, blur, global_mean
 
 
 def non_negative(shape=(2, 6, 6, 16), seed=0):
