@@ -109,7 +109,8 @@ def measured() -> dict[str, str]:
     found = {}
     for cells in rows:
         row = dict(zip(header, cells, strict=True))
-        found[names[row["recipe"]]] = f"{row['top-1']} (n = {row['n']})"
+        if row["recipe"] in names:  # not one with fields set
+            found[names[row["recipe"]]] = f"{row['top-1']} (n = {row['n']})"
     return found
 
 
