@@ -33,7 +33,7 @@ def answers_of(labels, predictions, confidences):
         mask = np.arange(len(label)) < len(label) - masked
         prediction = prediction.astype(int)
         index = np.arange(len(label)) + (rows.start or 0)
-        answers.add(Scores({}, None, None, label.astype(int), mask, prediction, confidence, index))
+        answers.add(Scores({}, label.astype(int), mask, prediction, confidence, index))
     return answers
 
 

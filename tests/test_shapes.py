@@ -12,7 +12,7 @@ import numpy as np
 from running import ROOT
 
 from resnet_jax.data.augment import mixing, pipeline, transforms
-from resnet_jax.models import create_model, layers
+from resnet_jax.models import create_model, layers, pools
 from resnet_jax.ops.batch_norm import batch_normalize
 from resnet_jax.ops.conv2d import conv2d
 from resnet_jax.ops.max_pool import max_pool
@@ -47,11 +47,11 @@ CALLS = [
     (mixing.mix, (KEYS, IMAGES, LOGITS, MASK, 0.2, 1.0, 1.0, 0.5), {}),
     (mixing.neighbours, (IMAGES,), {}),
     (pipeline.example_keys, (jnp.ones(2, jnp.uint32), jnp.arange(4), jnp.arange(4)), {}),
-    (layers.global_mean, (IMAGES,), {}),
-    (layers.average_pool, (IMAGES, 2), {}),
-    (layers.average_ahead, (IMAGES,), {}),
-    (layers.blur, (IMAGES, 2), {}),
-    (layers.max_pool_zeros, (IMAGES,), {}),
+    (pools.global_mean, (IMAGES,), {}),
+    (pools.average_pool, (IMAGES, 2), {}),
+    (pools.average_ahead, (IMAGES,), {}),
+    (pools.blur, (IMAGES, 2), {}),
+    (pools.max_pool_zeros, (IMAGES,), {}),
     (layers.drop_branch, (IMAGES, 0.5, KEY), {}),
     (layers.widen_identity, (IMAGES, 6, 2), {}),
 ]

@@ -207,7 +207,8 @@ def _shard(work: _Work, split: str, number: int) -> None:
         return
     ingredients = work.sources[split].ingredients(start, stop)
     if path.is_file() and _note(path).is_file():
-        if _read_note(path).get("ingredients") == ingredients:
+        note, classes = _read_note(path), len(work.sources[split].classes)
+        if note.get("ingredients") == ingredients and len(note.get("counts", ())) == classes:
             work.advance(stop - start)
             return
         work.changed.append(path.name)
@@ -230,7 +231,7 @@ def _shard(work: _Work, split: str, number: int) -> None:
         "bytes": path.stat().st_size,
         "sha256": digest,
         "ingredients": ingredients,
-        "counts": counts,
+        "counts": counts,  # of every class: one more or less makes the shard anew
     }
     write_atomically(_note(path), json.dumps(note))
 
@@ -250,8 +251,7 @@ def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -
 
     source, short_side = work.sources[split], work.plan["short_side"]
     counts = [0] * len(source.classes)
-    # One record a group, so that reading one unpacks one; JPEG does not compress, so nothing is
-    # tried.
+    # One record a group, so that reading one unpacks one; JPEG would not compress.
     writer = _written(path, ArrayRecordWriter, str(path), "group_size:1,uncompressed")
     for place in range(start, stop):
         if work.given_up.is_set():

@@ -57,7 +57,8 @@ def _write_onnx(stage: Path, network: Network, settings: Settings) -> Written:
 
     from resnet_jax.models.interop import onnx_graph
 
-    path, opset = stage / "model.onnx", settings.opset or onnx_graph.OPSET
+    path = stage / "model.onnx"
+    opset = onnx_graph.OPSET if settings.opset is None else settings.opset
     options = {**network.images, "raw": settings.raw, "opset": opset}
     onnx_graph.write_onnx(path, network.model, network.variables, **options)
     try:

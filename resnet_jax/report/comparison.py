@@ -63,7 +63,9 @@ def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     }
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for place, record in enumerate(records):
-        own = tuple(values[place] for values in fields.values())
+        # A field of several numbers is read from the run as a list, which names no group.
+        values = (field[place] for field in fields.values())
+        own = tuple(tuple(value) if isinstance(value, list) else value for value in values)
         groups.setdefault(own, []).append(record)
 
     def label(own: tuple[Any, ...], first: Record) -> str:

@@ -48,7 +48,7 @@ def test_the_lines_of_the_card_name_the_class_of_a_picture(tmp_path):
     assert said.strip() == network.description.classes[logits.argmax()]
 
 
-@pytest.mark.parametrize("opset", [12, 99])
+@pytest.mark.parametrize("opset", [0, 12, 99])
 def test_an_opset_that_is_too_old_or_unknown_is_refused(opset, tmp_path):
     network = random_network(block="basic")
     with pytest.raises(UserError, match=rf"--opset={opset}: must be 13 to"):

@@ -271,6 +271,17 @@ def test_seeds_of_a_recipe_are_averaged_however_many_fields_differ(workdir):
     assert [row[:2] for row in rows] == [("as a0", 3), ("as b0", 3)]
 
 
+def test_runs_that_differ_in_a_field_of_several_numbers_are_compared(workdir):
+    record = Record.read(str(workdir))
+    made = [
+        changed(record, f"{scale}{seed}", {"data.crop_scale": (scale, 1.0), "seed": seed})
+        for scale in (0.25, 0.5)
+        for seed in range(2)
+    ]
+    rows = parts_of(comparison.compare(made), Table)["Over seeds"].rows
+    assert [row[0] for row in rows] == [f"data.crop_scale=({scale}, 1.0)" for scale in (0.25, 0.5)]
+
+
 def test_runs_with_other_augmentations_are_no_seeds_of_one_recipe(workdir):
     record = Record.read(str(workdir))
     made = [

@@ -116,11 +116,12 @@ def _of_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         was = left.pop((path.rpartition("/")[2], size), None)
         if was is not None:
             moved[was] = path
+    came = set(moved.values())
     both = [path for path in after if path in before]
     relabelled = [f"{was} -> {path}" for was, path in moved.items()]
     relabelled += [path for path in both if before[path][0] != after[path][0]]
     clauses = [
-        _clause("added", [path for path in added if path not in moved.values()]),
+        _clause("added", [path for path in added if path not in came]),
         _clause("gone", [path for path in gone if path not in moved]),
         _clause("relabelled", relabelled),
         _clause("of another size", [p for p in both if before[p][1] != after[p][1]]),
