@@ -10,6 +10,7 @@ from running import QUICK, devices, error_line, launch, log, run, tiny_recipe
 
 import resnet_jax
 from resnet_jax import ResNet, UserError, save_torch
+from resnet_jax.commands.train import train
 from resnet_jax.distributed.mesh import shard_batch
 from resnet_jax.experiment import Experiment
 from resnet_jax.models.interop.torch_files import read_weights, write_weights
@@ -35,6 +36,17 @@ def body(tree):
         "params": {k: v for k, v in tree["params"].items() if k != "fc"},
         "stats": tree["batch_stats"],
     }
+
+
+def test_images_are_filled_by_the_weights_mean_from_the_start_as_after_a_resume(tmp_path):
+    other = {"data__mean": (0.9,), "data__std": (0.5,)}
+    train(tiny_recipe(num_epochs=0.1, **other), str(tmp_path))
+    fields = {"init__weights": str(tmp_path), "data__policy": "randaugment", "data__policy_m": 10.0}
+    first = Experiment.for_training(tiny_recipe(**fields))
+    assert first.train_loader.moments() == ((0.9,), (0.5,))
+    again = Experiment.for_training(first.config)
+    assert first.config == again.config
+    np.testing.assert_array_equal(first.train_loader[0]["image"], again.train_loader[0]["image"])
 
 
 def test_a_linear_probe_keeps_every_frozen_array_bit_for_bit(parent, tmp_path):
