@@ -23,6 +23,7 @@ from benchmarks import drawing, pages
 from resnet_jax import run, run_files
 from resnet_jax.errors import UserError
 from resnet_jax.experiment import Experiment
+from resnet_jax.models import zoo
 from resnet_jax.models.analysis.counting import count_params
 from resnet_jax.scoring import score
 from resnet_jax.training.reporting import curves, logbook
@@ -67,7 +68,8 @@ def describe(
     command = pages.command_line(argv)
     changes = re.findall(r"--config\.(?!data\.(?:dir|name)=|seed=)(\S+)", command)
     name = re.search(r"--config=(?:configs/)?(\S+)\.py", command)[1].replace("/", "_")
-    header = {"name": ",".join([name, *changes]).replace("'", ""), "net": config.model.name}
+    header = {"name": ",".join([name, *changes]).replace("'", "")}
+    header |= {"net": zoo.describe(config.model)}
     header |= facts(config, variables, train_images)
     header |= {"test_images": test_images, "command": command}
     return header | {"scored_on": config.data.eval_split or "test"}
@@ -158,10 +160,15 @@ def median_time(logs: list[Log], target: float) -> str:
 
 
 def command_row(header: dict[str, Any]) -> pages.Row:
-    """Returns the row on how a run was made; DIR holds the published IDX files."""
+    """Returns the row on how a run was made: the command of its day, at its commit.
+
+    DIR holds the published IDX files; "+" marks a commit with changes that were not committed.
+    """
     engine = "torch" if "torch" in header["versions"] else "jax"
     made = f"{header['date'][:10]}, {engine} {header['versions'][engine]}"
-    return {"command": f"`{header['command']}`", "made": made}
+    commit = header.get("commit") or ""
+    row = {"command": f"`{header['command']}`", "made": made, "cores": header.get("cores")}
+    return row | {"commit": commit[:7] + "+" * commit.endswith("+") or None}
 
 
 def write_page(output: Path) -> None:
@@ -180,7 +187,7 @@ def write_page(output: Path) -> None:
         times += [time_row(name, "JAX (this project)", ours[name])] if name in ours else []
         times += [time_row(name, f"PyTorch {logs[0].header['versions']['torch']}", logs)]
     headers = [log.header for found in (kept, peers) for logs in found.values() for log in logs]
-    commands = {header["command"]: command_row(header) for header in headers}
+    commands = {tuple(row.values()): row for row in map(command_row, headers)}
     tables = {"Scores": [score_row(*item) for item in ours.items()]}
     tables |= {"Seconds of training to a test score": times}
     if methods:

@@ -78,7 +78,7 @@ def fabricated(seed, scores, **header):
     """A run of 10 steps of 100 images an epoch, 5 s each epoch, with these test scores."""
     facts = {"name": "recipe", "net": "net", "seed": seed, "parameters": 1, "train_images": 1000}
     facts |= {"num_epochs": 3.0, "batch_size": 100, "cores": 2, "date": "2020-01-02T00"}
-    facts |= {"versions": {"jax": "1"}, "command": "python x"} | header
+    facts |= {"versions": {"jax": "1"}, "command": "python x", "commit": "123456789+"} | header
     lines = [
         {"step": 10 * n, "epoch": float(n), "seconds": 5.0 * n, "steady_seconds": 4.0 * n}
         | {"train_loss": 1.0, "train_top1": 0.5, "eval_loss": 1.0, "eval_top1": top1}
@@ -103,7 +103,7 @@ def test_the_page_has_scores_and_times_beside_pytorch(tmp_path):
     ours = "| 10 | 15 (1 of 2) | 2 | 0.9400 ± 0.0141 | 15.0 | 5 to 5 | 200 |"
     assert f"| recipe | JAX (this project) {ours}" in page
     assert "| recipe | PyTorch 2.0 | 15 | not reached | 1 | 0.9300 |" in page
-    assert "| `python x` | 2020-01-02, jax 1 |" in page
+    assert "| `python x` | 2020-01-02, jax 1 | 2 | 1234567+ |" in page
 
 
 def test_runs_that_are_not_scored_on_the_test_images_stand_apart_as_gains(tmp_path):
