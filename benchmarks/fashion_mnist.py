@@ -56,6 +56,7 @@ def read_run(workdir: Path) -> Log | None:
     header = describe(config, first["command"], variables, *sizes)
     if config.data.flip:  # A net that has seen mirrored images in training may see them again.
         scored, _ = score(experiment, model, variables, Display(silent=True), mirror=True)
+        experiment.eval_loader.close()
         header["mirrored_top1"] = round(scored["top1"], 5)
     header |= {"date": first["time"], "cores": last["cores"], "commit": last["commit"]}
     return Log(header | {"versions": {"python": last["python"], **last["packages"]}}, epochs)
@@ -69,8 +70,7 @@ def describe(
     changes = re.findall(r"--config\.(?!data\.(?:dir|name)=|seed=)(\S+)", command)
     name = re.search(r"--config=(?:configs/)?(\S+)\.py", command)[1].replace("/", "_")
     header = {"name": ",".join([name, *changes]).replace("'", "")}
-    header |= {"net": zoo.describe(config.model)}
-    header |= facts(config, variables, train_images)
+    header |= {"net": zoo.describe(config.model)} | facts(config, variables, train_images)
     header |= {"test_images": test_images, "command": command}
     return header | {"scored_on": config.data.eval_split or "test"}
 
@@ -110,10 +110,10 @@ def score_row(name: str, logs: list[Log]) -> pages.Row:
     facts = {"recipe": name, "net": header["net"], "parameters": header["parameters"]}
     facts |= {"images": header["train_images"], "epochs": f"{header['num_epochs']:g}"}
     mirrored = [log.header["mirrored_top1"] for log in logs if "mirrored_top1" in log.header]
-    facts |= {"top-1": found.pop("top-1")}
-    facts |= {"top-1 with mirrored": curves.mean_and_deviation(mirrored) if mirrored else None}
+    scores = {"top-1": found.pop("top-1")}
+    scores |= {"top-1 with mirrored": curves.mean_and_deviation(mirrored) if mirrored else None}
     faster = times if name == TUTORIAL else None
-    return facts | found | {"cores": header["cores"], "times the tutorial's speed": faster}
+    return facts | scores | found | {"cores": header["cores"], "times the tutorial's speed": faster}
 
 
 def method_row(name: str, logs: Mapping[str, list[Log]]) -> pages.Row:

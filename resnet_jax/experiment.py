@@ -271,10 +271,12 @@ class Experiment:
 
     def resolve(self) -> None:
         """Fills the fields that the training data and the devices decide; see `resolution`."""
-        mean, std = self.train_loader.moments()
         self.config, self._initial, self._teacher = resolution.resolve(
             self.config, self.train_loader
         )
+        if self._initial is None:
+            return
+        mean, std = self.train_loader.moments()
         if (*self.config.data.mean, *self.config.data.std) != (*mean, *std):
             # They were opened before the moments of `init.weights` were known, by which images are
             # normalised and what a rotation leaves empty is filled, here and after a resume.

@@ -61,7 +61,7 @@ def sweep(
         run.hold(workdir, signals, display.say),
     ):
         for number, (assignment, variant) in enumerate(zip(assignments, configs, strict=True), 1):
-            # It may have come after the last step of the run before, which then went to its end.
+            # A signal after the last step of the run before has let that run end.
             if stop := most(signals.stop):
                 raise Interrupted(stop)
             display.say(f"run {number}/{len(configs)}: {_name(assignment)}")

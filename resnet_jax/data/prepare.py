@@ -231,7 +231,7 @@ def _shard(work: _Work, split: str, number: int) -> None:
         "bytes": path.stat().st_size,
         "sha256": digest,
         "ingredients": ingredients,
-        "counts": counts,  # of every class: one more or less makes the shard anew
+        "counts": counts,  # of every class: when one comes or goes, the shard is made again
     }
     write_atomically(_note(path), json.dumps(note))
 
@@ -251,7 +251,7 @@ def _write(work: _Work, split: str, start: int, stop: int, path: pathlib.Path) -
 
     source, short_side = work.sources[split], work.plan["short_side"]
     counts = [0] * len(source.classes)
-    # One record a group, so that reading one unpacks one; JPEG would not compress.
+    # One record a group, so that reading one unpacks one; JPEG shrinks no further.
     writer = _written(path, ArrayRecordWriter, str(path), "group_size:1,uncompressed")
     for place in range(start, stop):
         if work.given_up.is_set():

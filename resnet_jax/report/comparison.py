@@ -63,8 +63,8 @@ def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     }
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for place, record in enumerate(records):
-        # A field of several numbers is read from the run as a list, which names no group.
-        values = (field[place] for field in fields.values())
+        values = (of_runs[place] for of_runs in fields.values())
+        # A field of several numbers is a list in a run's recipe, and a list is no key.
         own = tuple(tuple(value) if isinstance(value, list) else value for value in values)
         groups.setdefault(own, []).append(record)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax import thumbnails
+from resnet_jax.models.depths import first_kernel
 from resnet_jax.report import pictures
 from resnet_jax.report.answers import NO_IMAGES, answer_line, class_name
 from resnet_jax.report.asking import Asked
@@ -105,7 +106,7 @@ def _scatter(
 
 def _filters(asked: Asked) -> Figure:
     title = "First filters"
-    kernels = first_kernels(asked.variables["params"])
+    kernels = np.asarray(first_kernel(asked.variables["params"]), np.float32)
     height, width, channels, count = kernels.shape
     caption = (
         f"The {height}×{width} kernels of the first convolution, each scaled to its own range."
@@ -133,9 +134,3 @@ def _filters(asked: Asked) -> Figure:
                     axes.imshow(0.5 + kernel / (2 * most))
 
     return Figure("filters", title, caption, drawn(draw, 0.3 + 0.56 * rows))
-
-
-def first_kernels(params: Any) -> np.ndarray:
-    """Returns the kernels of a network's first convolution, float32 [h, w, channels, filters]."""
-    stem = params["conv1"] if "conv1" in params else params["conv1_0"]
-    return np.asarray(stem["kernel"], np.float32)

@@ -97,11 +97,14 @@ def test_average_pool_at_an_odd_edge_averages_the_pixels_there_are():
     ids=["average_pool", "average_ahead", "blur", "global_mean"],
 )
 def test_pools_add_in_float32_or_better_and_a_map_keeps_its_type(pool, dtype):
-    # The sum of four is beyond float16; bfloat16 would lose the 1 beside 256.
+    # In float16 the sum of four is beyond its range.
     value = {"float16": 40_000.0, "bfloat16": 256.0}.get(dtype, 1.0)
     with jax.enable_x64(True):
         x = jnp.full((1, 6, 6, 3), value, dtype)
         y = pool(x)
+        other = jax.random.uniform(jax.random.key(0), (1, 6, 6, 3), dtype, 0.5, 1)
+        exact = pool(other.astype("float64"))
+        np.testing.assert_allclose(pool(other), exact.astype(y.dtype), rtol=1e-6)
     wide = jnp.promote_types(dtype, "float32")
     assert y.dtype == (wide if y.ndim == 2 else dtype)
     inside = y if y.ndim == 2 else y[:, 1:-1, 1:-1]
