@@ -167,16 +167,16 @@ OPEN_TREE = """
 import json, sys, time
 from resnet_jax import config, data
 
-def peak():
-    # Of this process alone: ru_maxrss begins at the parent's.
-    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
+def memory(line):
+    (line,) = [words for words in open("/proc/self/status") if words.startswith(line)]
+    return int(line.split()[1]) / 1024  # MiB
 
 fields = config.defaults().data
 fields.name, fields.dir = "folder", sys.argv[1]
-before, began = peak(), time.perf_counter()
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts again at what is held now
+before, began = memory("VmRSS"), time.perf_counter()
 data.fingerprint(data.open_source(fields, train=True))
-print(json.dumps([time.perf_counter() - began, peak() - before]))
+print(json.dumps([time.perf_counter() - began, memory("VmHWM") - before]))
 """
 
 
@@ -216,7 +216,7 @@ def main() -> None:
         runs = contestants(Path(root), arguments.threads)
         if python := arguments.tensorflow_python:
             script = str(ROOT / "benchmarks" / "peers" / "tfdata.py")
-            command = [python, script, f"{root}/paths.txt", str(arguments.threads)]
+            command = [python, script, f"{root}/paths.txt"]
             worker = Worker(command, {"PYTHONPATH": ""}, 120.0)
             stack.callback(worker.close)
             runs["tf.data"] = lambda images: worker.ask(600.0, images=images)

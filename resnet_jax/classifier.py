@@ -85,9 +85,10 @@ class Classifier:
           **options: `batch_size`.
 
         Raises:
-          UserError: there is no such run or checkpoint, or it is damaged.
+          UserError: there is no such run or checkpoint, it is damaged, or its images are not
+            square.
         """
-        return cls(*run.restore(workdir, which), **options)
+        return cls(*run.restore_for_pictures(workdir, which), **options)
 
     @classmethod
     def from_pretrained(
@@ -293,7 +294,7 @@ class Named:
         """
         if self.weights is None:
             assert self.workdir is not None  # One of them is given.
-            return run.restore(self.workdir, self.which)
+            return run.restore_for_pictures(self.workdir, self.which)
         network, variables, description = pretrained.load_pretrained(
             self.weights, size="test", model=self.model
         )

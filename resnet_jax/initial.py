@@ -110,6 +110,7 @@ def read_weights_of(
 def _read_weights_of(
     source: str, model: ResNet | None, channels: int, prefix: str, field: str
 ) -> Initial:
+    run.check_backend(source, field)
     if (epath.Path(source) / "checkpoints").is_dir():
         loaded, variables, description = run.restore(source)
         variables = jax.device_get(variables)

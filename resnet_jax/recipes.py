@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from resnet_jax.errors import first_line
+
 FOLDER = "configs"
 
 
@@ -27,8 +29,7 @@ def shipped() -> dict[str, Path]:
         path.relative_to(folder).with_suffix("").as_posix(): path
         for folder in folders
         for path in folder.rglob("*.py")
-        # Another project's folder of that name may hold other files.
-        if "def get_config(" in path.read_text(encoding="utf-8", errors="replace")
+        if _is_recipe(path)
     }
     return dict(sorted(found.items()))
 
@@ -62,5 +63,16 @@ def load(path: Path) -> ConfigDict:
     return runpy.run_path(str(path))["get_config"]()
 
 
+def _is_recipe(path: Path) -> bool:
+    # Another project's folder of that name may hold other files, and links to what is gone.
+    try:
+        return b"def get_config(" in path.read_bytes()
+    except OSError:
+        return False
+
+
 def _docstring(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    try:
+        return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+    except (SyntaxError, ValueError) as error:  # half edited
+        return f"Cannot be read: {first_line(error)}."

@@ -40,7 +40,8 @@ def resolve(
     elif config.model.num_classes < classes:
         raise UserError(
             f"config.model.num_classes = {config.model.num_classes}: {source.name} has "
-            f"{classes} classes; leave it None"
+            f"{classes} classes; leave it None, or, where a run has filled it, give it the classes"
+            " that it began with"
         )
     height, width, channels = loader.image_shape
     # A run that is there has both fields filled, and may do without the weights.

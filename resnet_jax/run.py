@@ -19,6 +19,7 @@ from resnet_jax.distributed.signals import Signals
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.run_files import (
+    check_backend,
     check_data,
     data_changes,
     describe,
@@ -29,8 +30,6 @@ from resnet_jax.run_files import (
 )
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
 
-BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
-"""Scheme of an address -> the package that reads and writes there for etils.epath."""
 _LOOK_SECONDS, _MOST_LOOKS = 1, 65
 
 __all__ = [
@@ -49,6 +48,7 @@ __all__ = [
     "read_classes",
     "read_config",
     "restore",
+    "restore_for_pictures",
 ]
 
 # Sources whose images all have one size: for runs that began before their starts noted it.
@@ -106,23 +106,6 @@ def _check_same_workdir(workdir: epath.PathLike, token: str) -> None:
         f"--workdir={workdir}: process {', '.join(map(str, others))} does not see there what "
         "process 0 writes: give all processes the same --workdir on a disk that they share"
     )
-
-
-def check_backend(workdir: epath.PathLike) -> None:
-    """Checks that this machine can reach the place of a run.
-
-    Raises:
-      UserError: it is in a bucket whose package is not installed.
-    """
-    scheme, found, _ = str(workdir).partition("://")
-    try:
-        epath.Path(workdir).exists()
-    except ImportError as error:
-        package = BUCKETS.get(scheme) if found else None
-        remedy = f"pip install {package}" if package else str(error)
-        raise UserError(
-            f"--workdir={workdir}: the package for {scheme}:// is missing: {remedy}"
-        ) from error
 
 
 def merge_with_saved(
@@ -268,6 +251,24 @@ def restore(
             **_preprocessing(epath.Path(workdir), config),
         ),
     )
+
+
+def restore_for_pictures(
+    workdir: epath.PathLike, which: str | int = "best"
+) -> tuple[ResNet, dict[str, Any], Description]:
+    """Reads a trained network as `restore` does, to show it pictures of any size.
+
+    Raises:
+      UserError: as `restore`; or it was trained on images that pictures cannot be made.
+    """
+    noted = (read_starts(epath.Path(workdir)) or [{}])[-1].get("image_shape")
+    if noted and (noted[0] != noted[1] or noted[2] not in (1, 3)):
+        raise UserError(
+            f"--workdir={workdir}: was trained on images of {'x'.join(map(str, noted))}, and"
+            " pictures are made square, of 1 or 3 channels: score it by --mode=evaluate, or take"
+            " it by resnet_jax.restore and prepare them yourself"
+        )
+    return restore(workdir, which)
 
 
 def _preprocessing(workdir: epath.Path, config: ConfigDict) -> dict[str, Any]:

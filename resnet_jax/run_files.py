@@ -21,25 +21,51 @@ from resnet_jax.files import write_atomically
 
 CONFIG, CLASSES, STARTS, DATA = "config.json", "classes.txt", "environment.json", "data.json"
 
+BUCKETS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
+"""Scheme of an address -> the package that reads and writes there for etils.epath."""
+
 TRAINING, EVALUATION = "training", "evaluation"
 
 Say = Callable[[str], None]
+
+
+def check_backend(workdir: epath.PathLike, field: str = "--workdir") -> None:
+    """Checks that this machine can reach the place of a run.
+
+    Args:
+      workdir: of the run.
+      field: that names it, for the message.
+
+    Raises:
+      UserError: it is in a bucket whose package is not installed.
+    """
+    scheme, found, _ = str(workdir).partition("://")
+    try:
+        epath.Path(workdir).exists()
+    except ImportError as error:
+        package = BUCKETS.get(scheme) if found else None
+        remedy = f"pip install {package}" if package else str(error)
+        raise UserError(
+            f"{field}={workdir}: the package for {scheme}:// is missing: {remedy}"
+        ) from error
 
 
 def read_config(workdir: epath.PathLike) -> ConfigDict:
     """Reads the recipe that a run keeps.
 
     Raises:
-      UserError: there is no run in `workdir`, or its config.json is damaged.
+      UserError: there is no run in `workdir`, its config.json is damaged, or the package for its
+        bucket is missing.
     """
+    check_backend(workdir)
     path = epath.Path(workdir) / CONFIG
-    text = _read(path)
-    if text is None:
+    content = _read(path)
+    if content is None:
         raise UserError(
             f"--workdir={workdir} holds no run (no {CONFIG}): train one, or name another directory"
         )
     try:
-        config = config_lib.from_json(text)
+        config = config_lib.from_json(content.decode())
         config_lib.check_fields(config)
     except (ValueError, TypeError, AttributeError, RecursionError, UserError) as error:
         raise UserError(
@@ -216,28 +242,31 @@ def _fingerprints(workdir: epath.Path) -> dict[str, Any] | None:
 
 def _class_names(path: epath.Path) -> tuple[str, ...] | None:
     """Returns the lines of classes.txt, None where it is absent or was not written whole."""
-    text = _read(path)
-    if text is None or not text.endswith("\n") or {"\0", "\ufffd"} & set(text):
+    content = _read(path)
+    if content is None or not content.endswith(b"\n") or b"\0" in content:
         return None
-    return tuple(text.split("\n")[:-1])
+    try:
+        return tuple(content.decode().split("\n")[:-1])
+    except UnicodeDecodeError:
+        return None
 
 
 def _parse(path: epath.Path, absent: Any) -> Any:
-    text = _read(path)
+    content = _read(path)
     try:
-        return absent if text is None else json.loads(text)
+        return absent if content is None else json.loads(content)
     except (ValueError, RecursionError):
         return None
 
 
-def _read(path: epath.Path) -> str | None:
-    """Returns a file's text, None where there is no such file.
+def _read(path: epath.Path) -> bytes | None:
+    """Returns a file's content, None where there is no such file.
 
     Raises:
       UserError: it is there and cannot be read.
     """
     try:
-        return path.read_bytes().decode(errors="replace")
+        return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -66,7 +66,7 @@ def sweep(
                 raise Interrupted(stop)
             display.say(f"run {number}/{len(configs)}: {_name(assignment)}")
             results[assignment] = _result(
-                variant, epath.Path(workdir) / _name(assignment), train, signals
+                variant, _directory(epath.Path(workdir), assignment), train, signals
             )
             if isinstance(results[assignment], str):
                 display.say(f"run {number}/{len(configs)} failed: {results[assignment]}")
@@ -193,6 +193,11 @@ def table(results: Mapping[Assignment, Mapping[str, float] | str]) -> list[str]:
             ]
             rows.append((f"**{_name(kind) if kind else 'all'}**, {len(members)} runs", *summaries))
     return ["| run | top1 | loss |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _directory(workdir: epath.Path, assignment: Assignment) -> epath.Path:
+    # One level, where --mode=report looks: a value may be a path.
+    return workdir / _name(assignment).replace("/", "_")
 
 
 def _name(assignment: Assignment) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import fabricate
 import jax
@@ -14,6 +15,7 @@ from running import ROOT, devices, error_line, launch, tiny_recipe
 import resnet_jax
 from resnet_jax import Classifier, UserError, save_torch
 from resnet_jax.__main__ import parse
+from resnet_jax.commands.predict import _words
 from resnet_jax.commands.train import train
 from resnet_jax.data.sources import pictures
 
@@ -195,7 +197,7 @@ def test_weights_of_a_file_answer_with_the_names_that_are_given(run, tmp_path):
 )
 def test_what_cannot_be_answered_is_said_in_a_line(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     words = [word.replace("tests", str(ROOT / "tests")) for word in words]
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.jpg").touch()
@@ -213,6 +215,26 @@ def test_files_are_found_in_order_and_a_name_like_a_pattern_is_meant_itself(tmp_
         ["b/1.PNG", "b/2.jpg", "b/c/3.webp", "[ab].jpg", "b/2.jpg"],
         [],
     )
+
+
+def test_a_folder_is_followed_into_links_but_not_round_in_circles(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("elsewhere/1.jpg", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "b")
+    assert pictures.find(["b"]) == (["b/2.jpg", "b/link/1.jpg"], [])
+
+
+def test_paths_on_standard_input_may_be_any_bytes(monkeypatch):
+    given = b"caf\xe9.jpg\r\n\na\x0bb\xc2\x85.jpg\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert _words(["first.jpg", "-"]) == [
+        "first.jpg",
+        os.fsdecode(b"caf\xe9.jpg"),
+        "a\x0bb\x85.jpg",
+    ]
 
 
 def test_words_are_taken_by_the_verbs_that_know_them():

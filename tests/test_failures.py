@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from running import tiny_recipe
 
-from resnet_jax import data, run
+from resnet_jax import Classifier, data, run
 from resnet_jax.commands.train import Accepted, train
 from resnet_jax.errors import UserError
+from resnet_jax.initial import read_weights_of
 from resnet_jax.training import schedule
 from resnet_jax.training.checkpointing import checksums
 from resnet_jax.training.checkpointing.checkpoints import Checkpoints
@@ -211,6 +212,12 @@ def test_a_bucket_whose_backend_is_missing_names_the_package(scheme, package):
     with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
         train(settings(), f"{scheme}://bucket/run")
 
+    with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
+        run.read_config(f"{scheme}://bucket/run")
+    field = rf"config\.init\.weights={scheme}://bucket/run.*pip install {package}"
+    with pytest.raises(UserError, match=field):
+        read_weights_of(f"{scheme}://bucket/run", None, 3, field="config.init.weights")
+
 
 def test_data_in_a_bucket_is_refused_at_once():
     with pytest.raises(UserError, match=r"config\.data\.dir.*gs://bucket/data"):
@@ -226,6 +233,8 @@ def test_images_that_are_not_square_stay_so_on_a_resume_and_in_evaluation(tmp_pa
     assert capsys.readouterr().out.count("images of 6×9×1") == 2
     recipe_kept = run.read_config(tmp_path / "run")
     assert data.open_source(recipe_kept.data, train=False).image_shape == (6, 9, 1)
+    with pytest.raises(UserError, match=r"was trained on images of 6x9x1, and pictures are made"):
+        Classifier.from_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ def test_classes_that_are_cut_short_are_written_again_from_the_data(workdir, sou
     assert run.read_classes(workdir) == tuple("0123456789")
 
 
+def test_a_class_may_have_any_name_that_is_text(workdir):
+    (workdir / "classes.txt").write_text("caf\ufffd\nb\n")
+    assert run.read_classes(workdir) == ("caf\ufffd", "b")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"0\n1\n2", b"\xff\n", b"0\n\0\0\n"])
 def test_classes_that_cannot_be_known_are_an_error_in_a_line(workdir, content):
     (workdir / "classes.txt").unlink()

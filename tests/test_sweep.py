@@ -5,7 +5,7 @@ from resnet_jax.commands.train import train
 from resnet_jax.distributed.lock import Lock
 from resnet_jax.distributed.signals import Interrupted
 from resnet_jax.errors import UserError
-from resnet_jax.sweep import assigned, final_scores, parse_axis, sweep, table
+from resnet_jax.sweep import _directory, assigned, final_scores, parse_axis, sweep, table
 
 
 def tiny():
@@ -62,6 +62,14 @@ def test_every_combination_is_trained_once_and_a_second_call_trains_none(tmp_pat
     sweep(tiny(), ["seed=0,1"], str(tmp_path), train)
     assert capsys.readouterr().out.count("is finished") == 2
     assert (tmp_path / "sweep.md").read_text() == first
+
+
+def test_a_value_that_is_a_path_makes_one_directory(tmp_path):
+    config = tiny_recipe(batch_size=256, num_epochs=0.4, schedule__boundaries=())
+    with pytest.raises(UserError, match="2 of 2 runs failed"):
+        sweep(config, ["init.weights=no/where,./here"], str(tmp_path / "sweep"), train)
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"sweep.md"}
+    assert _directory(tmp_path, (("init.weights", "no/where"),)).parent == tmp_path
 
 
 def test_a_run_that_diverges_is_marked_and_the_others_go_on(tmp_path, capsys):

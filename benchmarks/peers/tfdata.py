@@ -1,8 +1,8 @@
 """tf.data with the fused decode_and_crop_jpeg, as the TensorFlow references have it.
 
-A process that needs TensorFlow and nothing of this project; see `harness.Worker`. The arguments are
-a file with the paths, and the number of threads; a request {"images": n} is answered with the
-seconds that they took, by the clock and of the processors.
+A process that needs TensorFlow and nothing of this project; see `harness.Worker`. The argument is
+a file with the paths; a request {"images": n} is answered with the seconds that they took, by the
+clock and of the processors. Threads are TensorFlow's own choice, as its users have them.
 """
 
 import json
@@ -31,17 +31,13 @@ def example(path):
 
 
 def main():
-    paths, threads = pathlib.Path(sys.argv[1]).read_text().split("\n"), int(sys.argv[2])
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = threads
-    files = tf.data.Dataset.from_tensor_slices(paths).repeat().with_options(options)
+    paths = pathlib.Path(sys.argv[1]).read_text().split("\n")
+    files = tf.data.Dataset.from_tensor_slices(paths).repeat()
     print(json.dumps({"tensorflow": tf.__version__}), flush=True)
     for line in sys.stdin:
-        images = files.take(json.loads(line)["images"]).map(example, num_parallel_calls=threads)
+        images = files.take(json.loads(line)["images"]).map(example, tf.data.AUTOTUNE)
         began, worked = time.perf_counter(), time.process_time()
-        for _ in images.batch(BATCH).prefetch(2):
+        for _ in images.batch(BATCH).prefetch(tf.data.AUTOTUNE):
             pass
         times = {"seconds": time.perf_counter() - began, "work": time.process_time() - worked}
         print(json.dumps(times), flush=True)

@@ -128,11 +128,16 @@ def _words(words: Sequence[str]) -> list[str]:
         )
     given = []
     for word in words:
-        lines = sys.stdin.read().splitlines() if word == "-" else [word]
-        given += [line for line in lines if line]
+        given += _lines_of_stdin() if word == "-" else [word]
     if not given:
         raise UserError("-: standard input names no file; give it one path a line")
     return given
+
+
+def _lines_of_stdin() -> list[str]:
+    # Bytes: a path need not be UTF-8, and may hold what Python, but no file system, ends lines at.
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")
+    return [line for line in (line.removesuffix("\r") for line in lines) if line]
 
 
 def main(arguments: Arguments) -> None:

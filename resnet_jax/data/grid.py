@@ -32,7 +32,9 @@ def save_grid(
       most: how many images are shown at the most.
     """
     batch = loader[number]
-    images, weights = batch["image"], np.eye(len(loader.source.classes))[batch["label"]]
+    images, labels = batch["image"], batch["label"]
+    weights = np.zeros((len(labels), len(loader.source.classes)))
+    weights[np.arange(len(labels)), labels] = 1
     if augment is not None:
         normalised, weights = (np.asarray(result, np.float64) for result in augment(batch))
         mean, std = loader.moments()
@@ -48,7 +50,8 @@ def save_grid(
         left, top = place % columns * (width + 2), place // columns * (height + _CAPTION + 2)
         pixels = images[place].repeat(zoom, 0).repeat(zoom, 1)
         picture.paste(
-            Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), (left, top)
+            Image.fromarray(pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., 0]),
+            (left, top),
         )
         caption = (
             _caption(weights[place], loader.source.classes)

@@ -23,7 +23,7 @@ from resnet_jax.data.sources.tree import named
 from resnet_jax.errors import UserError
 from resnet_jax.files import write_atomically
 
-_PLAN = "plan.json"
+_PLAN, _UNFINISHED = "plan.json", ".unfinished"
 
 
 def prepare(
@@ -133,10 +133,10 @@ def _plan(
 
 
 def _check_plan(work: _Work) -> None:
-    """Refuses the start of another preparation, and removes shards that another number of examples
-    has left.
-    """
+    """Refuses the start of another preparation, and removes what other examples have left."""
     output, plan = work.output, work.plan
+    for left in output.glob(f"*{_UNFINISHED}"):  # of a process that was killed
+        left.unlink()
     path = output / _PLAN
     if not path.is_file():
         write_atomically(path, json.dumps(plan))
@@ -214,7 +214,7 @@ def _shard(work: _Work, split: str, number: int) -> None:
         work.changed.append(path.name)
     _note(path).unlink(missing_ok=True)
     (work.output / shards.INDEX).unlink(missing_ok=True)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(_UNFINISHED)
     try:
         counts = _write(work, split, start, stop, unfinished)
         if work.given_up.is_set():

@@ -131,7 +131,8 @@ def _staged(final: Path) -> Iterator[Path]:
     absent.
     """
     final = final.absolute()
-    stage = final.parent / f".{final.name}.partial"
+    # Inside it where it is there: that may be a disk of its own, or a link to one.
+    stage = final / ".partial" if final.exists() else final.parent / f".{final.name}.partial"
     try:
         with writing(f"--output_dir={final}"):
             shutil.rmtree(stage, ignore_errors=True)
@@ -140,7 +141,7 @@ def _staged(final: Path) -> Iterator[Path]:
             for file in stage.iterdir():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            if not final.exists():
+            if stage.parent != final:
                 stage.rename(final)
                 return
             for file in stage.iterdir():

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,7 +120,9 @@ def _results(description: Description) -> str:
     if not description.scores:
         return "It was not evaluated at this step."
     split = description.config.data.eval_split or "its evaluation split"
-    command = f"--mode=evaluate --workdir={description.source} --which={description.step}"
+    command = shlex.join(
+        ["--mode=evaluate", f"--workdir={description.source}", f"--which={description.step}"]
+    )
     scores = ", ".join(f"{name} {value:.4f}" for name, value in description.scores.items())
     return f"On {split} of the data: {scores}.\n\n    python launch.py {command}"
 
@@ -135,7 +138,7 @@ def _recipe(description: Description) -> str:
     }
     start = _start(description)
     images = f", {start['train_images']:,} training images" if "train_images" in start else ""
-    command = " ".join(start.get("command", []))
+    command = shlex.join(start.get("command", []))
     began = f"\n\n    {command}" if command else ""
     return (
         f"{description.config.data.name}{images}. The recipe, where it is not the default:"

@@ -124,22 +124,11 @@ def _confusion(answers: Answers | None, classes: tuple[str, ...], why: str) -> F
         return Figure("confusion", title, caption, why=why)
     bars = [
         (" → ".join(class_name(classes, number, _SHORT_NAME) for number in pair), count)
-        for *pair, count in worst_pairs(answers)
+        for *pair, count in answers.mistakes()[:_WORST]
     ]
     if not bars:
         return Figure("confusion", title, caption, why="No image was taken for another class.")
     return Figure("confusion", title, caption, _bars(bars, "images", "{:.0f}"))
-
-
-def worst_pairs(answers: Answers) -> list[tuple[int, int, int]]:
-    """Returns (class, answer, images) of the most frequent confusions, the worst first."""
-    labels, predictions = np.concatenate(answers.labels), np.concatenate(answers.predictions)
-    wrong = (predictions >= 0) & (predictions != labels)
-    pairs = np.stack([labels, predictions], 1)[wrong]
-    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
-    worst = np.argsort(-counts, kind="stable")[:_WORST]
-    rows = np.column_stack([pairs, counts])[worst].tolist()
-    return [(label, answer, count) for label, answer, count in rows]
 
 
 def _per_class(answers: Answers | None, classes: tuple[str, ...], why: str) -> Figure:

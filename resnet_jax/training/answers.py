@@ -42,6 +42,18 @@ class Answers:
         pairs = labels[answered].astype(np.int64) * size + predictions[answered]
         return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
+    def mistakes(self) -> list[tuple[int, int, int]]:
+        """Returns (class, answer, images) of all pairs that differ, the most frequent first; of
+        equal ones that of the lower class, then of the lower answer.
+        """
+        labels, predictions = np.concatenate(self.labels), np.concatenate(self.predictions)
+        wrong = (predictions >= 0) & (predictions != labels)
+        pairs = np.stack([labels, predictions], 1)[wrong]
+        pairs, counts = np.unique(pairs, axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        rows = np.column_stack([pairs, counts])[order].tolist()
+        return [(label, answer, count) for label, answer, count in rows]
+
     def per_class(self, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns of each class how many examples it has and how many were right, int64 [K]."""
         labels, predictions = np.concatenate(self.labels), np.concatenate(self.predictions)

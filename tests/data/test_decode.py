@@ -120,6 +120,11 @@ def rotated():
     return fabricate.encoded(np.rot90(photograph()), "JPEG", quality=95, subsampling=0, exif=exif)
 
 
+def rotated_by_xmp():
+    xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    return fabricate.encoded(np.rot90(photograph()), "JPEG", quality=95, subsampling=0, xmp=xmp)
+
+
 def kinds():
     pixels = photograph()
     image = Image.fromarray(pixels)
@@ -146,6 +151,7 @@ def kinds():
         "16 bit": (saved(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"), grey),
         "one bit": (saved(image.convert("1"), "PNG"), np.asarray(image.convert("1").convert("L"))),
         "exif": (rotated(), pixels),
+        "xmp": (rotated_by_xmp(), pixels),
         "trailing bytes": (saved(image, "JPEG", quality=95) + b"\0" * 99, pixels),
     }
 

@@ -595,6 +595,13 @@ def test_another_number_of_images_leaves_no_old_shard(tree, tmp_path, change):
     assert shards == [f"train-{n:05d}-of-{count:05d}.array_record" for n in range(count)]
 
 
+def test_what_a_killed_preparation_left_is_removed(tree, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train-00000-of-00099.unfinished").write_bytes(b"half")
+    pack(tree, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.unfinished"))
+
+
 def test_shards_without_a_digest_of_their_images_are_made_again(tree, tmp_path):
     pack(tree, tmp_path / "out")
     note = tmp_path / "out" / "train-00001-of-00003.json"

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -96,6 +97,26 @@ def test_a_folder_that_cannot_be_read_is_named(root, monkeypatch):
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(UserError, match=r"train/b: cannot be read \(Permission denied\)"):
         opened(dir=str(root))
+
+
+@pytest.mark.parametrize("name", ["folder", "cifar", "idx", "shards", "imagenet_tars"])
+def test_a_directory_that_may_not_be_searched_is_named(name, tmp_path, monkeypatch):
+    stat, listed = os.stat, os.scandir
+
+    def closed(path, *arguments, of, **options):
+        if str(path).startswith(f"{tmp_path}/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return of(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", functools.partial(closed, of=stat))
+    monkeypatch.setattr(os, "scandir", functools.partial(closed, of=listed))
+    with pytest.raises(UserError, match=str(tmp_path)):
+        data.open_source(settings(name=name, dir=str(tmp_path)), True)
+
+
+def test_a_home_of_nobody_is_no_directory():
+    with pytest.raises(UserError, match=r"config\.data\.dir = '~nobody-here/x': no such directory"):
+        data.open_source(settings(name="folder", dir="~nobody-here/x"), True)
 
 
 def test_class_folders_need_names_that_can_be_written_down(root):
@@ -274,6 +295,18 @@ def test_copies_of_an_image_stay_on_one_side(single):
     found = shares(single)
     content = {side: {path.read_bytes() for path in found[side].paths} for side in found}
     assert not content[True] & content[False]
+
+
+def test_copies_in_other_classes_leave_no_class_without_an_image(single):
+    alone = shares(single, eval_fraction=0.02)[False]
+    given = list(alone.paths)
+    for label in range(12):
+        (single / f"c{label:02d}" / "copy.png").write_bytes(given[label % 3].read_bytes())
+    for fraction in (0.02, 0.1, 0.9, 0.98):
+        found = shares(single, eval_fraction=fraction)
+        content = {side: {path.read_bytes() for path in found[side].paths} for side in found}
+        assert not content[True] & content[False]
+        assert all(len(np.unique(found[side].labels)) == 12 for side in found)
 
 
 def test_a_class_without_a_held_out_image_gives_one_and_a_line_says_so(single):

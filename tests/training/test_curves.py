@@ -28,6 +28,15 @@ def test_lines_between_epochs_are_joined_and_times_added_up():
     assert curves.epoch_seconds([first, last]) == [2.0, 1.0]
 
 
+def test_the_score_that_ends_a_run_between_two_lines_is_its_last():
+    score = {"step": 15, "epoch": 1.5, "split": "test", "loss": 0.2, "top1": 0.95, "examples": 8}
+    (first, last) = curves.by_epoch([line(10, 1.0), line(12, 1.2), score], batch_size=20)
+    assert "eval_top1" not in first
+    assert (last["step"], last["eval_top1"]) == (12, 0.95)
+    (first, last) = curves.by_epoch([line(10, 1.0), score, line(16, 1.6)], batch_size=20)
+    assert "eval_top1" not in last
+
+
 def run(*scores):
     return [
         {"epoch": float(number), "seconds": 5.0 * number, "steady_seconds": 4.0 * number}

@@ -15,6 +15,8 @@ _MARGIN = 8
 _BLOCK = 16
 _SCRATCH_BYTES = 64 << 20
 _LEFT_OVER = re.compile(r"extraneous bytes before marker 0xd9")
+# Where a file has no EXIF orientation, Pillow takes XMP's.
+_XMP_TURN = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 _scratch = threading.local()
 
 
@@ -27,7 +29,7 @@ class Header:
       channels: 1, 3 or 4.
       size_at: where in the file the height stands, as two bytes.
       single_scan: whether all rows come in one sequential scan, so that the decoder may stop early.
-      upright: whether no EXIF orientation asks for a rotation.
+      upright: whether neither EXIF nor XMP asks for a rotation.
     """
 
     height: int
@@ -61,7 +63,9 @@ def header(encoded: bytes) -> Header | None:
             usual = encoded[place + 4] == 8 and height and width
             frame = (height, width, encoded[place + 9], place + 5, kind) if usual else None
         elif kind == 0xE1 and encoded[place + 4 : place + 10] == b"Exif\0\0":
-            upright = _upright(encoded[place + 4 : place + 2 + length])
+            upright &= _upright(encoded[place + 4 : place + 2 + length])
+        elif kind == 0xE1 and (turn := _XMP_TURN.search(encoded, place, place + 2 + length)):
+            upright &= turn[1] == b"1"
         elif kind == 0xDA:
             if frame is None:
                 return None

@@ -44,20 +44,34 @@ def held_out(files: Files, fraction: float, rule: str | None) -> tuple[np.ndarra
         return _by_position(len(files), classes, fraction), rule, []
     hashes = _hashes(files, rule)
     held = hashes < np.uint64(int(fraction * 2**64))
-    given, lines = {}, []
+    given: dict[str, int] = {}
+    # A copy in another class changes sides too, which may leave that class with one: look again.
+    while found := _to_give(hashes, held, classes, [*given.values()]):
+        held ^= np.isin(hashes, [*found.values()])
+        given |= {files.folders[label]: lowest for label, lowest in found.items()}
+    lines = [
+        f"eval_fraction {fraction:g} left one side of {len(given)} of {len(classes)} classes"
+        f" without an image ({named(given)}): each gave it the file with the lowest hash"
+    ]
+    return held, rule, lines if given else []
+
+
+def _to_give(
+    hashes: np.ndarray, held: np.ndarray, classes: list[slice], given: list[int]
+) -> dict[int, int]:
+    """Returns the classes that have images on one side alone -> the lowest hash of those that they
+    can give to the other, none of which was given before.
+    """
+    found = {}
     for label, places in enumerate(classes):
-        if places.start == places.stop or held[places].any() != held[places].all():
+        own = hashes[places]
+        if not len(own) or held[places].any() != held[places].all():
             continue
-        lowest = hashes[places].min()
-        if held[places].all() or (hashes[places] != lowest).any():
-            given[files.folders[label]] = lowest
-    if given:
-        held ^= np.isin(hashes, list(given.values()))
-        lines = [
-            f"eval_fraction {fraction:g} left one side of {len(given)} of {len(classes)} classes"
-            f" without an image ({named(given)}): each gave it the file with the lowest hash"
-        ]
-    return held, rule, lines
+        free = own[~np.isin(own, given)]
+        # Of one image, or of copies of one, a class is trained on.
+        if len(free) and (held[places].all() or (own != own[0]).any()):
+            found[label] = int(free.min())
+    return found
 
 
 def _by_position(count: int, classes: list[slice], fraction: float) -> np.ndarray:

@@ -76,9 +76,13 @@ def _in_folder(folder: str) -> tuple[list[str], int]:
     def refuse(error: OSError) -> None:
         raise tree.cannot_be_read(error.filename, error) from error
 
-    found, others = [], 0
-    for directory, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    found, others, seen = [], 0, {os.path.realpath(folder)}
+    for directory, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        shown = sorted(name for name in folders if not name.startswith("."))
+        # A link may lead back to where it lies.
+        places = {os.path.realpath(os.path.join(directory, name)): name for name in shown}
+        folders[:] = [name for place, name in places.items() if place not in seen]
+        seen |= {*places}
         names = sorted(name for name in files if not name.startswith("."))
         pictures = [name for name in names if name.lower().endswith(tree.SUFFIXES)]
         found += [str(Path(directory, name)) for name in pictures]

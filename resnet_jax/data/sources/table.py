@@ -1,6 +1,7 @@
 """Which data sets there are, by the names that `config.data.name` takes, and their splits."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +61,7 @@ def check(name: str, directory: str | None) -> None:
             f"config.data.dir = None: data.name {name!r} needs the directory of {kind.directory};"
             " set data.dir"
         )
-    if kind or (directory and _is_there(pathlib.Path(directory).expanduser(), name)):
+    if kind or (directory and _is_there(directory, name)):
         return
     import tensorflow_datasets as tfds
 
@@ -74,9 +75,10 @@ def check(name: str, directory: str | None) -> None:
     raise UserError(f"config.data.name = {name!r}: no such data set; {hint}")
 
 
-def _is_there(directory: pathlib.Path, name: str) -> bool:
-    base = pathlib.PurePath(name.split(":")[0])
-    return bool(name) and ((directory / base).is_dir() or base.parts[0] in directory.parts)
+def _is_there(directory: str, name: str) -> bool:
+    # os.path, since pathlib raises where a directory may not be read, or ~NAME is nobody.
+    root, base = pathlib.Path(os.path.expanduser(directory)), pathlib.PurePath(name.split(":")[0])
+    return bool(name) and (os.path.isdir(root / base) or base.parts[0] in root.parts)
 
 
 def open_split(config: Any, train: bool, say: Callable[[str], None]) -> Source:
@@ -87,13 +89,24 @@ def open_split(config: Any, train: bool, say: Callable[[str], None]) -> Source:
     """
     check(config.name, config.dir)
     kind = SOURCES.get(config.name, _TFDS)
-    if config.dir is not None and not pathlib.Path(config.dir).expanduser().is_dir():
+    try:
+        return _open_split(config, kind, "train_split" if train else "eval_split", say)
+    except OSError as error:
+        if config.dir is None:
+            raise
+        raise UserError(
+            f"config.data.dir = {config.dir!r}: cannot be read ({error}); make it readable, or give"
+            f" another directory of {kind.directory or 'the data'}"
+        ) from error
+
+
+def _open_split(config: Any, kind: Kind, field: str, say: Callable[[str], None]) -> Source:
+    if config.dir is not None and not os.path.isdir(os.path.expanduser(config.dir)):
         needed = kind.directory or "the data"
         raise UserError(
             f"config.data.dir = {config.dir!r}: no such directory; give that of {needed}"
         )
     found = kind.open(config, say)
-    field = "train_split" if train else "eval_split"
     text = getattr(config, field)
     if text:
         part = splits.parse(text, field)

@@ -8,16 +8,17 @@ decoder looks.
 """
 
 import hashlib
+import io
 import os
 import pathlib
 import struct
-import tempfile
 
 import numpy as np
 
 from resnet_jax.crc import masked_crc
 from resnet_jax.data.images.decode import CorruptImageError
 from resnet_jax.errors import UserError
+from resnet_jax.files import write_atomically
 
 _HEADER, _FOOTER = 12, 4
 _CACHE = "resnet_jax/tfrecord_index"
@@ -105,9 +106,9 @@ def _index(path: pathlib.Path, size: int, changed: int) -> np.ndarray:
     ends = walk(path)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:
-            np.save(file, ends)
-        os.replace(file.name, cached)
+        content = io.BytesIO()
+        np.save(content, ends)
+        write_atomically(cached, content.getvalue())
     # A cache that cannot be written costs the next start a walk, and nothing else.
     except OSError:
         pass

@@ -31,11 +31,13 @@ def by_epoch(records: Iterable[Mapping[str, Any]], batch_size: int) -> Epochs:
         seconds += steps * batch_size / line["images_per_sec"]
         steady += steps * line["step_ms_p50"] / 1000
         loss, top1, count = loss + steps * line["loss"], top1 + steps * line["top1"], count + steps
-        if line["epoch"] % 1 == 0 or line is lines[-1]:
+        is_last = line is lines[-1]
+        if line["epoch"] % 1 == 0 or is_last:
             epoch = {"step": step, "epoch": line["epoch"]}
             epoch |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
             epoch |= {"train_loss": round(loss / count, 5), "train_top1": round(top1 / count, 5)}
-            if scored := scores.get(step):
+            # A run that ended at a score may have no line on training steps there.
+            if scored := scores.get(max([step, *scores]) if is_last else step):
                 epoch |= {"eval_loss": round(scored["loss"], 5), "eval_top1": scored["top1"]}
             epochs.append(epoch)
             loss, top1, count = 0.0, 0.0, 0

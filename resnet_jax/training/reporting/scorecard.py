@@ -66,15 +66,14 @@ def class_rows(answers: Answers, classes: Sequence[str]) -> list[tuple[str, int,
     """Returns of each class its name, its images, how many were right, and the class that it was
     most often taken for ("" for none) with how often.
     """
-    confusion = answers.confusion(len(classes))
-    images, _ = answers.per_class(len(classes))
-    names, rows = _columns(classes, len(confusion)), []
-    for place, (name, count) in enumerate(zip(classes, images.tolist(), strict=True)):
-        wrong = confusion[place].copy()
-        right, wrong[place] = int(wrong[place]), 0
-        most = int(wrong.argmax())
-        times = int(wrong[most])
-        rows.append((name, count, right, names[most] if times else "", times))
+    images, right = (counts.tolist() for counts in answers.per_class(len(classes)))
+    # Of pairs with as many images the first comes last, and stays.
+    worst = {label: pair for label, *pair in reversed(answers.mistakes())}
+    names = _columns(classes, max([len(classes), *(pair[0] + 1 for pair in worst.values())]))
+    rows = []
+    for place, name in enumerate(classes):
+        wrong, times = worst.get(place, (0, 0))
+        rows.append((name, images[place], right[place], names[wrong] if times else "", times))
     return rows
 
 
