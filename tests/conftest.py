@@ -7,6 +7,8 @@ neighbours.
 import os
 import tempfile
 
+import pytest
+
 # Before JAX is imported: eight devices to share a batch, and compiled programs kept for the
 # session, so that the processes that tests start compile each program once. Most of the suite's
 # time is compiling, which takes two thirds as long without most optimizations; with
@@ -17,6 +19,13 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 _cache = tempfile.TemporaryDirectory(prefix="resnet_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+
+
+def pytest_collection_modifyitems(items):
+    """Lets the tests of tests/slow and tests/aot take as long as they take."""
+    for item in items:
+        if item.path.parent.name in ("slow", "aot"):
+            item.add_marker(pytest.mark.timeout(0))
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -27,6 +27,15 @@ def run(program, *arguments, timeout=120, **environment):
     )
 
 
+def output_of(process, timeout=120):
+    """Returns what a process has written when it ends; one that does not end is killed."""
+    try:
+        return process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"no end within {timeout} s: {process.communicate()}") from None
+
+
 def launch(*arguments, expect=0, **environment):
     """Runs launch.py, which must end with the status `expect`."""
     done = run(["launch.py"], *arguments, **environment)

@@ -265,6 +265,35 @@ def test_images_that_have_changed_since_are_not_scored_in_silence(tmp_path):
     assert json.loads(output[-1])["examples"] == 20
 
 
+def test_a_run_goes_on_with_another_recipe_and_other_images_when_both_are_accepted(tmp_path):
+    fabricate.idx_directory(tmp_path / "data", train=64, test=15)
+    data = ("--config.data.name=idx", f"--config.data.dir={tmp_path / 'data'}")
+    command = (QUICK, *TINY, *data, f"--workdir={tmp_path / 'run'}")
+    launch(*command)
+    fabricate.idx_directory(tmp_path / "data", train=80, test=15)
+    changed = (*command, "--config.num_epochs=3", "--config.schedule.base_lr=0.02")
+    assert "--accept_recipe_change=schedule.base_lr" in error_line(*changed)
+    accepted = (*changed, "--accept_recipe_change=schedule.base_lr")
+    assert "64 images became 80" in error_line(*accepted)
+    output = launch(*accepted, "--accept_data_change").stdout
+    assert (
+        "going on with another recipe: config.schedule.base_lr is 0.02, the run has 0.4" in output
+    )
+    assert "the training images have changed: 64 images became 80" in output
+    assert "[epoch 3/3]" in output
+
+
+def test_a_deterministic_run_asks_xla_for_it_before_it_starts(tmp_path):
+    code = (
+        "import os; from resnet_jax.distributed.runtime import prepare_runtime;"
+        "prepare_runtime('float32', True); prepare_runtime('float32', True);"
+        "import jax; jax.devices(); print(os.environ['XLA_FLAGS'])"
+    )
+    done = run(["-c", code], XLA_FLAGS="--xla_cpu_enable_fast_math=false")
+    asked = "--xla_cpu_enable_fast_math=false --xla_gpu_deterministic_ops=true"
+    assert done.stdout.strip() == asked
+
+
 def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
     done = launch(QUICK, f"--workdir={tmp_path / 'run'}", expect=1, **devices(7))
     assert (

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from running import ROOT, tiny_recipe
+from running import ROOT, output_of, tiny_recipe
 
 from resnet_jax import run
 from resnet_jax.commands.train import train
@@ -52,7 +52,7 @@ def start(*arguments, program=("launch.py",)):
 
 
 def finish(process, status=0):
-    output, errors = process.communicate(timeout=120)
+    output, errors = output_of(process)
     assert process.returncode == status, output + errors
     assert "Traceback" not in errors
     return output + errors
@@ -64,6 +64,7 @@ def wait_until(condition, process):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+    process.kill()
     raise AssertionError("it did not happen within a minute")
 
 

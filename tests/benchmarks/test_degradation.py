@@ -11,7 +11,7 @@ from benchmarks import degradation, harness
 from benchmarks.fashion_mnist import Log, read_kept, write
 from resnet_jax import config as config_lib
 
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
 FORM = degradation.FORMS["fashion_mnist"]
 
 
@@ -111,5 +111,8 @@ def test_the_kept_page_is_what_the_kept_logs_make(tmp_path):
     results = harness.ROOT / "results"
     (tmp_path / "degradation").symlink_to(results / "degradation")
     assert degradation.main([f"--output={tmp_path}"]) == 0
-    for name in ("degradation.md", "degradation.svg"):
-        assert (tmp_path / name).read_text() == (results / name).read_text()
+    assert (tmp_path / "degradation.md").read_text() == (results / "degradation.md").read_text()
+    made, kept = ((place / "degradation.svg").read_text() for place in (tmp_path, results))
+    # Another version of matplotlib may draw the same curves by other strokes.
+    if f"Matplotlib v{matplotlib.__version__}," in kept:
+        assert made == kept

@@ -376,23 +376,22 @@ def test_a_feed_yields_the_batches_in_order():
         found = list(feed)
     assert [number for number, _ in found] == list(range(3, 9))
     assert all(np.array_equal(index, batches[number]["index"]) for number, index in found)
-    assert feed.wait >= 0
 
 
 def test_a_feed_raises_what_its_thread_raised():
     def put(batch):
         raise OSError("device lost")
 
-    began = time.perf_counter()
     with data.Prefetcher(loader(), 0, 9, put) as feed, pytest.raises(OSError, match="device lost"):
         next(iter(feed))
-    assert time.perf_counter() - began < 1
 
 
 def test_a_feed_works_ahead_but_not_further():
     made = []
     feed = data.Prefetcher(loader(), 0, 40, lambda batch: made.append(1), prefetch=3)
-    time.sleep(0.3)
+    while len(made) < 4:
+        time.sleep(0.01)
+    time.sleep(0.2)
     assert len(made) == 4
     feed.close()
 
@@ -400,10 +399,11 @@ def test_a_feed_works_ahead_but_not_further():
 def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monkeypatch):
     gc.collect()  # ends the threads of loaders that earlier tests have left
     slow = loader(True, 24, **imagenet)
-    decoding = threading.Event()
+    decoding, decoded = threading.Event(), []
 
     def crawl(self, *_):
         decoding.set()
+        decoded.append(1)
         time.sleep(0.05)
         return [np.zeros(slow.image_shape, np.uint8)]
 
@@ -411,10 +411,9 @@ def test_closing_a_feed_ends_its_threads_in_the_middle_of_a_batch(imagenet, monk
     before = threading.active_count()
     feed = data.Prefetcher(slow, 0, 100, lambda batch: batch)
     decoding.wait()
-    began = time.perf_counter()
     feed.close()
     feed.close()
-    assert time.perf_counter() - began < 0.3
+    assert len(decoded) < 24
     slow.close()
     assert threading.active_count() == before
 

@@ -202,9 +202,11 @@ def test_other_texts_are_no_splits(text):
 
 def test_an_absent_split_says_which_exist(tmp_path):
     fabricate.imagenet(tmp_path)
-    with pytest.raises(UserError, match=r"eval_split = 'val'.*validation"):
+    with pytest.raises(
+        UserError, match=r"eval_split = 'val': no such split in .*known: train, validation$"
+    ):
         opened(False, name="imagenet2012", dir=str(tmp_path), eval_split="val")
-    with pytest.raises(UserError, match=r"train_split = 'x'.*it has|known"):
+    with pytest.raises(UserError, match=r"train_split = 'x': no such split in .*known: "):
         opened(train_split="x")
 
 
@@ -359,7 +361,10 @@ def test_a_feature_that_is_ambiguous_is_not_chosen_in_silence(tmp_path):
         [
             ({"image": image, "label": kind}, None),
             ({"photo": image, "species": kind}, None),
-            ({"image": image, "kind": kind, "camera": camera}, "label_key = None.*kind|camera"),
+            (
+                {"image": image, "kind": kind, "camera": camera},
+                r"label_key = None: .*\b(kind\b.*camera|camera\b.*kind)\b",
+            ),
             ({"photo": image, "mask": mask, "label": kind}, "image_key = None.*several Image"),
             ({"image": image, "label": number, "camera": camera}, "'label' is no ClassLabel"),
             ({"image": image, "label": number}, "has no ClassLabel feature"),
@@ -375,7 +380,9 @@ def test_a_feature_that_is_ambiguous_is_not_chosen_in_silence(tmp_path):
     root = tmp_path / "2"
     assert opened(name="odd", dir=str(root), label_key="camera").classes == ("c", "d")
     assert opened(name="odd", dir=str(root), label_key="kind").classes == ("x", "y")
-    with pytest.raises(UserError, match=r"label_key = 'knid'.*name one of camera, kind|kind, cam"):
+    with pytest.raises(
+        UserError, match=r"label_key = 'knid'.*name one of (camera, kind|kind, camera)"
+    ):
         opened(name="odd", dir=str(root), label_key="knid")
 
 

@@ -16,6 +16,7 @@ import fabricate
 import jax
 import numpy as np
 import pytest
+from running import output_of
 
 from resnet_jax import run
 from resnet_jax.distributed import abort
@@ -59,7 +60,7 @@ GLOO = re.compile(
 
 
 def finish(process, status=0):
-    output, errors = process.communicate(timeout=120)
+    output, errors = output_of(process)
     assert process.returncode == status, output + errors
     return "".join(line for line in output.splitlines(True) if not GLOO.fullmatch(line)), errors
 

@@ -64,6 +64,28 @@ def test_dropped_branches_differ_from_block_to_block(nets):
     assert not np.allclose(one, other)
 
 
+def test_each_block_of_the_loop_draws_its_own_drops(nets):
+    """Each branch is made to add its block's 1 / (share kept): sums tell which blocks were kept."""
+    _, scanned, x, variables = nets
+    model = scanned.clone(stochastic_depth=0.6)
+    params = jax.tree.map(jnp.zeros_like, variables["params"])
+    for block in range(4):
+        params[f"layer1_{block}"]["bn2"]["bias"] += 1
+    state = {"params": params, "batch_stats": variables["batch_stats"]}
+
+    def first_stage(key, x):
+        rngs = {"dropout": key}
+        found = model.apply(
+            state, x, train=True, mutable=["batch_stats"], rngs=rngs, method="features"
+        )
+        return found[0]["stage1"]
+
+    many = jnp.zeros((512, *x.shape[1:]))
+    sums = jax.jit(first_stage)(jax.random.key(0), many)[:, 0, 0, 0]
+    # One draw for all blocks, whose rates rise, would keep the first few of them: 4 sums.
+    assert len(np.unique(np.round(sums, 3))) > 5
+
+
 def test_initialising_in_training_mode_moves_no_statistics(nets):
     plain, scanned, x, _ = nets
     expected, found = (

@@ -69,7 +69,7 @@ class SlowSteps:
 
     def wait_for(self, number):
         with self._began:
-            self._began.wait_for(lambda: self.begun >= number, timeout=60)
+            return self._began.wait_for(lambda: self.begun >= number, timeout=60)
 
 
 @pytest.fixture
@@ -101,7 +101,9 @@ def test_a_signal_in_a_slow_step_is_told_at_once_and_stops_at_its_end(loop_over,
     steps, told = SlowSteps(1.5), []
 
     def interrupt():
-        steps.wait_for(2)
+        # Without its handler the signal would end all tests.
+        if not steps.wait_for(2):
+            return
         os.kill(os.getpid(), signal.SIGTERM)
         said = ""
         while "SIGTERM" not in said and steps.begun == 2:
@@ -111,9 +113,10 @@ def test_a_signal_in_a_slow_step_is_told_at_once_and_stops_at_its_end(loop_over,
 
     state = TrainState(jnp.int32(0), {"w": jnp.zeros(2)}, {}, {}, None, jnp.zeros(2, jnp.uint32))
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with Signals() as signals, pytest.raises(Interrupted) as stopped:
-        loop_over(steps.step, signals).run(state, Progress())
+    with Signals() as signals:
+        thread.start()
+        with pytest.raises(Interrupted) as stopped:
+            loop_over(steps.step, signals).run(state, Progress())
     thread.join()
     ((line, begun),) = told
     assert "SIGTERM: saving, then stopping" in line
