@@ -82,16 +82,23 @@ class Experiment:
     def train_loader(self) -> data.Loader | data.ProgressiveLoader:
         """This process's share of the training split."""
         config = self.config
+        files: list[data.Source] = []
 
         def open_at(size: int | None, say: Callable[[str], None] | None) -> data.Loader:
-            return self._open(config if size is None else _of_size(config, size), True, say)
+            sized = config if size is None else _of_size(config, size)
+            # Images in memory are made to size; files serve any, and listing them takes minutes.
+            source = files[0] if files else data.open_source(sized.data, train=True, say=say)
+            if source.image_shape is None:
+                files[:] = [source]
+            return self._load(source, sized, True, say)
 
         return data.grown(open_at, config.data, self._say)
 
     @functools.cached_property
     def eval_loader(self) -> data.Loader:
         """This process's share of the evaluation split."""
-        return self._open(self.config, False, self._say)
+        source = data.open_source(self.config.data, train=False, say=self._say)
+        return self._load(source, self.config, False, self._say)
 
     def batches(
         self, loader: data.Loader | data.ProgressiveLoader, start: int, stop: int
@@ -283,11 +290,15 @@ class Experiment:
             for name in {"train_loader", "eval_loader"} & self.__dict__.keys():
                 self.__dict__.pop(name).close()
 
-    def _open(
-        self, config: ConfigDict, train: bool, say: Callable[[str], None] | None
+    def _load(
+        self,
+        source: data.Source,
+        config: ConfigDict,
+        train: bool,
+        say: Callable[[str], None] | None,
     ) -> data.Loader:
         return data.Loader(
-            data.open_source(config.data, train=train, say=say),
+            source,
             config.data,
             batch_size=config.batch_size if train else config.eval_batch_size or config.batch_size,
             seed=config.seed,

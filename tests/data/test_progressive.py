@@ -5,9 +5,11 @@ import jax
 import numpy as np
 import pytest
 from data_settings import settings
+from running import tiny_recipe
 
 from resnet_jax import UserError, data
 from resnet_jax.distributed.mesh import make_mesh, shard_batch
+from resnet_jax.experiment import Experiment
 
 SIZES, EPOCHS, LAST = (16, 24), (0.5, 2.0), 32
 BATCH_SIZE, STEPS_PER_EPOCH, TOTAL = 8, 3, 9
@@ -71,6 +73,18 @@ def test_processes_and_devices_share_a_batch_of_every_size(imagenet):
             assert_same(jax.device_get(shard_batch(mesh, whole[number])), joined)
     for loader in (whole, *halves):
         loader.close()
+
+
+def test_files_are_listed_once_for_all_sizes(tmp_path):
+    images = {name: [fabricate.jpeg(seed) for seed in range(8)] for name in ("a", "b")}
+    fabricate.folder_tree(tmp_path, {"train": images, "val": images})
+    fields = {"name": "folder", "dir": str(tmp_path), "image_size": LAST}
+    fields |= {"progressive_sizes": SIZES, "progressive_epochs": EPOCHS}
+    config = tiny_recipe(batch_size=8, **{f"data__{name}": value for name, value in fields.items()})
+    loader = Experiment(config).train_loader
+    assert len(loader.stretches(TOTAL)) == 3
+    assert len({id(each.source) for each in loader._loaders}) == 1
+    loader.close()
 
 
 def test_images_in_memory_grow_too():

@@ -135,6 +135,7 @@ def test_names_of_files_may_be_any_bytes(root):
     source = opened(dir=str(root))
     assert source[6].image == source[3].image
     assert source.where(6).encode().endswith(rb"b/\xff\xfe.jpg")
+    assert tree.printable("two\nlines\x1b[2J caf\u00e9.jpg") == r"two\x0alines\x1b[2J café.jpg"
 
 
 @pytest.mark.parametrize(

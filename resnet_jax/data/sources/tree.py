@@ -19,11 +19,14 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".png", ".webp", ".bmp", "
 # Most names end so, and are found without a copy in lower case.
 _USUAL = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 _SECONDS_BETWEEN_LINES = 5.0
+_CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))}
 
 
 def printable(path: str) -> str:
-    """Returns a path as text that any terminal takes; bytes that are no UTF-8 appear as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Returns a path as one line that any terminal takes; control characters, and bytes that are no
+    UTF-8, appear as \\xNN.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace").translate(_CONTROL)
 
 
 def named(names: Iterable[str], most: int = 3) -> str:
