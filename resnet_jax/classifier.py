@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_jax import config as config_lib
 from resnet_jax import data, pretrained, run
-from resnet_jax.data.images.preprocess import listed, preprocess
+from resnet_jax.data.images.preprocess import faults_of_pictures, listed, preprocess
 from resnet_jax.data.sources import classes as class_lists
 from resnet_jax.data.sources.pictures import Pictures
 from resnet_jax.description import Description
@@ -189,7 +189,8 @@ class Classifier:
                     yield read(before)
 
         try:
-            yield from itertools.islice(itertools.chain.from_iterable(batches()), len(images))
+            with faults_of_pictures():
+                yield from itertools.islice(itertools.chain.from_iterable(batches()), len(images))
         finally:
             loader.close()
 

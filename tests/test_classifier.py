@@ -114,6 +114,10 @@ def test_an_unreadable_file_stops_or_is_left_out(run, classifier, tmp_path):
     answers = classifier.predict([bad, good, tmp_path / "absent.jpg"], on_error="skip")
     assert [answer is None for answer in answers] == [True, False, True]
     assert classifier.predict([bad], on_error="skip") == [None]
+    with pytest.raises(UserError, match=r"absent\.jpg: no such file; check its path, or leave it"):
+        classifier.predict([good, tmp_path / "absent.jpg"])
+    with pytest.raises(UserError, match=r"absent\.jpg: no such file; check its path, or leave it"):
+        classifier.preprocess(tmp_path / "absent.jpg")
     with pytest.raises(UserError, match="on_error = 'ignore': must be one of stop, skip"):
         classifier.predict([good], on_error="ignore")
 

@@ -227,7 +227,7 @@ def test_paths_pictures_and_arrays_give_the_same_pixels(tmp_path):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ("absent.jpg", r"absent\.jpg: cannot be read"),
+        ("absent.jpg", r"absent\.jpg: no such file"),
         (np.zeros((4, 4, 3), np.float32), "image 0: an array of float32"),
         (np.zeros((4, 4, 5), np.uint8), r"must be uint8 \[H, W, 3\]"),
         (5, "images of type int"),

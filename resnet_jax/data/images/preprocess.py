@@ -1,8 +1,9 @@
 """Images of one's own, made what a network takes."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,22 +38,36 @@ def preprocess(images: Any, description: Any) -> "Float[np.ndarray, 'n size size
     choose = functools.partial(
         geometry.central_part, size=size, share=description.crop, mode=description.crop_mode
     )
-    pixels = [
-        decode.part(
-            read(image, channels, name_of(image, number)),
-            size,
-            choose,
-            name_of(image, number),
-            finest=decode.FINEST_IN_SCORING,
-            channels=channels,
-            interpolation=description.interpolation,
-        )
-        for number, image in enumerate(listed(images))
-    ]
+    with faults_of_pictures():
+        pixels = [
+            decode.part(
+                read(image, channels, name_of(image, number)),
+                size,
+                choose,
+                name_of(image, number),
+                finest=decode.FINEST_IN_SCORING,
+                channels=channels,
+                interpolation=description.interpolation,
+            )
+            for number, image in enumerate(listed(images))
+        ]
     if not pixels:
         return np.zeros((0, size, size, channels), np.float32)
     mean, std = (np.asarray(moment, np.float32) for moment in (description.mean, description.std))
     return (np.stack(pixels).astype(np.float32) / 255 - mean) / std
+
+
+@contextlib.contextmanager
+def faults_of_pictures() -> Iterator[None]:
+    """Tells whoever asks about pictures what to do about one that cannot be read.
+
+    Raises:
+      UserError: in place of a `CorruptImageError`, whose remedy is one of training.
+    """
+    try:
+        yield
+    except decode.CorruptImageError as error:
+        raise UserError(f"{error.fault}; check its path, or leave it out") from None
 
 
 def listed(images: Any) -> Sequence[Any] | np.ndarray:
@@ -90,6 +105,8 @@ def read(image: Any, channels: int, where: str) -> bytes | np.ndarray:
     if isinstance(image, str | os.PathLike):
         try:
             return Path(image).read_bytes()
+        except FileNotFoundError as error:
+            raise decode.CorruptImageError(f"{where}: no such file") from error
         except OSError as error:
             raise decode.CorruptImageError(f"{where}: cannot be read ({error.strerror})") from error
     if isinstance(image, Image.Image):
