@@ -85,10 +85,11 @@ class Classifier:
           **options: `batch_size`.
 
         Raises:
-          UserError: there is no such run or checkpoint, it is damaged, or its images are not
-            square.
+          UserError: there is no such run or checkpoint, it is damaged, or pictures cannot be made
+            what it was trained on.
         """
-        return cls(*run.restore_for_pictures(workdir, which), **options)
+        run.check_takes_pictures(workdir)
+        return cls(*run.restore(workdir, which), **options)
 
     @classmethod
     def from_pretrained(
@@ -295,7 +296,7 @@ class Named:
         """
         if self.weights is None:
             assert self.workdir is not None  # One of them is given.
-            return run.restore_for_pictures(self.workdir, self.which)
+            return run.restore(self.workdir, self.which)
         network, variables, description = pretrained.load_pretrained(
             self.weights, size="test", model=self.model
         )

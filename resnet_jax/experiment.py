@@ -90,7 +90,7 @@ class Experiment:
             source = files[0] if files else data.open_source(sized.data, train=True, say=say)
             if source.image_shape is None:
                 files[:] = [source]
-            return self._load(source, sized, True, say)
+            return self._load(source, sized, say, train=True)
 
         return data.grown(open_at, config.data, self._say)
 
@@ -98,7 +98,7 @@ class Experiment:
     def eval_loader(self) -> data.Loader:
         """This process's share of the evaluation split."""
         source = data.open_source(self.config.data, train=False, say=self._say)
-        return self._load(source, self.config, False, self._say)
+        return self._load(source, self.config, self._say, train=False)
 
     def batches(
         self, loader: data.Loader | data.ProgressiveLoader, start: int, stop: int
@@ -294,8 +294,9 @@ class Experiment:
         self,
         source: data.Source,
         config: ConfigDict,
-        train: bool,
         say: Callable[[str], None] | None,
+        *,
+        train: bool,
     ) -> data.Loader:
         return data.Loader(
             source,

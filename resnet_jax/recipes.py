@@ -73,6 +73,6 @@ def _is_recipe(path: Path) -> bool:
 
 def _docstring(path: Path) -> str:
     try:
-        return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        return ast.get_docstring(ast.parse(path.read_bytes(), path.name)) or ""
     except (SyntaxError, ValueError) as error:  # half edited
         return f"Cannot be read: {first_line(error)}."

@@ -38,6 +38,7 @@ __all__ = [
     "check_backend",
     "check_data",
     "check_same_checkpoint",
+    "check_takes_pictures",
     "data_changes",
     "describe",
     "hold",
@@ -48,7 +49,6 @@ __all__ = [
     "read_classes",
     "read_config",
     "restore",
-    "restore_for_pictures",
 ]
 
 # Sources whose images all have one size: for runs that began before their starts noted it.
@@ -253,22 +253,22 @@ def restore(
     )
 
 
-def restore_for_pictures(
-    workdir: epath.PathLike, which: str | int = "best"
-) -> tuple[ResNet, dict[str, Any], Description]:
-    """Reads a trained network as `restore` does, to show it pictures of any size.
+def check_takes_pictures(workdir: epath.PathLike) -> None:
+    """Checks that pictures of any size can be made what a run's network takes.
 
     Raises:
-      UserError: as `restore`; or it was trained on images that pictures cannot be made.
+      UserError: it was trained on images that are not square, or have not 1 or 3 channels.
     """
-    noted = (read_starts(epath.Path(workdir)) or [{}])[-1].get("image_shape")
-    if noted and (noted[0] != noted[1] or noted[2] not in (1, 3)):
-        raise UserError(
-            f"--workdir={workdir}: was trained on images of {'x'.join(map(str, noted))}, and"
-            " pictures are made square, of 1 or 3 channels: score it by --mode=evaluate, or take"
-            " it by resnet_jax.restore and prepare them yourself"
-        )
-    return restore(workdir, which)
+    check_backend(workdir)
+    shape = (read_starts(epath.Path(workdir)) or [{}])[-1].get("image_shape")
+    match shape:
+        case [int(height), int(width), int(channels)]:
+            if height != width or channels not in (1, 3):
+                raise UserError(
+                    f"--workdir={workdir}: was trained on images of {height}x{width}x{channels},"
+                    " and pictures are made square, of 1 or 3 channels; score it by"
+                    " --mode=evaluate, or take it by resnet_jax.restore and prepare them yourself"
+                )
 
 
 def _preprocessing(workdir: epath.Path, config: ConfigDict) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def table(results: Mapping[Assignment, Mapping[str, float] | str]) -> list[str]:
 
 def _directory(workdir: epath.Path, assignment: Assignment) -> epath.Path:
     # One level, where --mode=report looks: a value may be a path.
-    return workdir / _name(assignment).replace("/", "_")
+    return workdir / _name(assignment).replace("/", "%2F")
 
 
 def _name(assignment: Assignment) -> str:

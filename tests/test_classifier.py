@@ -15,7 +15,7 @@ from running import ROOT, devices, error_line, launch, tiny_recipe
 import resnet_jax
 from resnet_jax import Classifier, UserError, save_torch
 from resnet_jax.__main__ import parse
-from resnet_jax.commands.predict import _words
+from resnet_jax.commands.predict import _words, predict
 from resnet_jax.commands.train import train
 from resnet_jax.data.sources import pictures
 
@@ -114,9 +114,9 @@ def test_an_unreadable_file_stops_or_is_left_out(run, classifier, tmp_path):
     answers = classifier.predict([bad, good, tmp_path / "absent.jpg"], on_error="skip")
     assert [answer is None for answer in answers] == [True, False, True]
     assert classifier.predict([bad], on_error="skip") == [None]
-    with pytest.raises(UserError, match=r"absent\.jpg: no such file; check its path, or leave it"):
+    with pytest.raises(UserError, match=r"absent\.jpg: no such file; give another, or leave it"):
         classifier.predict([good, tmp_path / "absent.jpg"])
-    with pytest.raises(UserError, match=r"absent\.jpg: no such file; check its path, or leave it"):
+    with pytest.raises(UserError, match=r"absent\.jpg: no such file; give another, or leave it"):
         classifier.preprocess(tmp_path / "absent.jpg")
     with pytest.raises(UserError, match="on_error = 'ignore': must be one of stop, skip"):
         classifier.predict([good], on_error="ignore")
@@ -228,7 +228,22 @@ def test_a_folder_is_followed_into_links_but_not_round_in_circles(tmp_path, monk
         (tmp_path / name).touch()
     (tmp_path / "b" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "b")
-    assert pictures.find(["b"]) == (["b/2.jpg", "b/link/1.jpg"], [])
+    (tmp_path / "b" / "again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "b" / "up").symlink_to("..")
+    found = (["b/2.jpg", "b/again/1.jpg", "b/link/1.jpg"], [])
+    assert pictures.find(["b"]) == found
+    assert pictures.find([str(tmp_path / "b")])[0] == [str(tmp_path / name) for name in found[0]]
+
+
+def test_programs_are_given_a_file_s_own_name_and_terminals_one_that_does_nothing(
+    run, classifier, tmp_path, capsys
+):
+    odd = tmp_path / "a\x1b[2Jb.jpg"
+    odd.write_bytes(val_files(run)[0].read_bytes())
+    predict(classifier, [str(odd)], top=1, form="jsonl")
+    assert json.loads(capsys.readouterr().out)["file"] == str(odd)
+    predict(classifier, [str(odd)], top=1, form="table")
+    assert r"a\x1b[2Jb.jpg" in capsys.readouterr().out
 
 
 def test_paths_on_standard_input_may_be_any_bytes(monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from running import tiny_recipe
 
 from resnet_jax import Classifier, data, run
+from resnet_jax.__main__ import parse
 from resnet_jax.commands.train import Accepted, train
 from resnet_jax.errors import UserError
 from resnet_jax.initial import read_weights_of
@@ -214,6 +215,8 @@ def test_a_bucket_whose_backend_is_missing_names_the_package(scheme, package):
 
     with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
         run.read_config(f"{scheme}://bucket/run")
+    with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
+        Classifier.from_run(f"{scheme}://bucket/run")
     field = rf"config\.init\.weights={scheme}://bucket/run.*pip install {package}"
     with pytest.raises(UserError, match=field):
         read_weights_of(f"{scheme}://bucket/run", None, 3, field="config.init.weights")
@@ -233,8 +236,19 @@ def test_images_that_are_not_square_stay_so_on_a_resume_and_in_evaluation(tmp_pa
     assert capsys.readouterr().out.count("images of 6×9×1") == 2
     recipe_kept = run.read_config(tmp_path / "run")
     assert data.open_source(recipe_kept.data, train=False).image_shape == (6, 9, 1)
-    with pytest.raises(UserError, match=r"was trained on images of 6x9x1, and pictures are made"):
+    refusal = r"was trained on images of 6x9x1, and pictures are made"
+    with pytest.raises(UserError, match=refusal):
         Classifier.from_run(tmp_path / "run")
+    (tmp_path / "a.png").write_bytes(b"")
+    asked = ["--mode=predict", f"--workdir={tmp_path / 'run'}", str(tmp_path / "a.png")]
+    verb, arguments = parse(["launch.py", *asked])
+    with pytest.raises(UserError, match=refusal):
+        verb.run(arguments)
+    starts = json.loads((tmp_path / "run" / "environment.json").read_text())
+    for damaged in ([5], [None, 1, 1], 7, "6x9"):
+        starts[-1]["image_shape"] = damaged
+        (tmp_path / "run" / "environment.json").write_text(json.dumps(starts))
+        run.check_takes_pictures(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_files_that_are_damaged_at_random_end_in_documented_errors():
         env=os.environ | {"PYTHONPATH": str(script.parents[1])},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("config.json", "classes.txt", "environment.json", "data.json", "metrics.jsonl"):

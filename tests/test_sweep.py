@@ -67,9 +67,11 @@ def test_every_combination_is_trained_once_and_a_second_call_trains_none(tmp_pat
 def test_a_value_that_is_a_path_makes_one_directory(tmp_path):
     config = tiny_recipe(batch_size=256, num_epochs=0.4, schedule__boundaries=())
     with pytest.raises(UserError, match="2 of 2 runs failed"):
-        sweep(config, ["init.weights=no/where,./here"], str(tmp_path / "sweep"), train)
+        sweep(config, ["init.weights=no/wh/ere,./here"], str(tmp_path / "sweep"), train)
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"sweep.md"}
-    assert _directory(tmp_path, (("init.weights", "no/where"),)).parent == tmp_path
+    made = [_directory(tmp_path, (("init.weights", value),)) for value in ("a/b", "a_b")]
+    assert [path.parent for path in made] == [tmp_path, tmp_path]
+    assert made[0] != made[1]
 
 
 def test_a_run_that_diverges_is_marked_and_the_others_go_on(tmp_path, capsys):

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 from tqdm import tqdm
 
-from resnet_jax import classifier
+from resnet_jax import classifier, run
 from resnet_jax.classifier import Classifier, Prediction
 from resnet_jax.commands import Arguments, Verb, define_crop_flag, define_network_flags
 from resnet_jax.data.sources import pictures
-from resnet_jax.data.sources.tree import named, printable
+from resnet_jax.data.sources.tree import as_text, named, printable
 from resnet_jax.distributed.runtime import prepare_runtime
 from resnet_jax.errors import UserError
 from resnet_jax.training.reporting.display import Display
@@ -68,7 +68,8 @@ def predict(network: Classifier, paths: Sequence[str], *, top: int, form: str) -
     Raises:
       UserError: some files are no pictures; raised after all others have been answered.
     """
-    names = [printable(path) for path in paths]
+    # Programs find a file by its name, which on a terminal must not do anything.
+    names = [printable(path) if form == "table" else as_text(path) for path in paths]
     top = min(top, network.model.num_classes)
     widths = (
         max(map(len, names)),
@@ -83,9 +84,9 @@ def predict(network: Classifier, paths: Sequence[str], *, top: int, form: str) -
     if len(paths) >= _SHOWS_PROGRESS:
         display.start("predicting", len(paths), unit="picture")
     answers = network.predict_each(paths, top=top, on_error="skip", say=_say_aside)
-    for name, answer in zip(names, answers, strict=True):
+    for path, name, answer in zip(paths, names, answers, strict=True):
         if answer is None:
-            skipped.append(name)
+            skipped.append(printable(path))
         else:
             display.say(_line(name, answer, form, widths))
         if len(paths) >= _SHOWS_PROGRESS:
@@ -145,6 +146,8 @@ def main(arguments: Arguments) -> None:
     for note in notes:
         _say_aside(note)
     named = classifier.Named.of(arguments)
+    if named.workdir is not None:
+        run.check_takes_pictures(named.workdir)
     prepare_runtime(named.precision)
     model, variables, description = named.load()
     shown = {"eval_size": arguments.eval_size, "crop": arguments.eval_crop}

@@ -135,8 +135,6 @@ def _plan(
 def _check_plan(work: _Work) -> None:
     """Refuses the start of another preparation, and removes what other examples have left."""
     output, plan = work.output, work.plan
-    for left in output.glob(f"*{_UNFINISHED}"):  # of a process that was killed
-        left.unlink()
     path = output / _PLAN
     if not path.is_file():
         write_atomically(path, json.dumps(plan))
@@ -190,6 +188,8 @@ def _file(plan: dict[str, Any], split: str, number: int) -> str:
 
 def _make(work: _Work, jobs: list[tuple[str, int]], num_threads: int) -> None:
     """Writes the shards that are missing; the first fault gives the others up."""
+    for left in work.output.glob(f"*{_UNFINISHED}"):  # of a process that was killed
+        left.unlink()
     with ThreadPoolExecutor(num_threads) as pool:
         try:
             for done in as_completed([pool.submit(_shard, work, *job) for job in jobs]):

@@ -130,9 +130,10 @@ def _staged(final: Path) -> Iterator[Path]:
     """Yields a directory whose files go to `final` when all are there; a new `final` is complete or
     absent.
     """
-    final = final.absolute()
-    # Inside it where it is there: that may be a disk of its own, or a link to one.
-    stage = final / ".partial" if final.exists() else final.parent / f".{final.name}.partial"
+    final = Path(os.path.realpath(final))
+    # Inside it where it is there: that may be a disk of its own.
+    place = final if final.exists() else final.parent
+    stage = place / f".{final.name}.partial"
     try:
         with writing(f"--output_dir={final}"):
             shutil.rmtree(stage, ignore_errors=True)
@@ -141,7 +142,7 @@ def _staged(final: Path) -> Iterator[Path]:
             for file in stage.iterdir():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            if stage.parent != final:
+            if place != final:
                 stage.rename(final)
                 return
             for file in stage.iterdir():

@@ -49,6 +49,6 @@ def test_eight_devices_augment_as_one_does_and_move_no_images():
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -17,7 +17,7 @@ def test_broken_files_end_in_documented_errors(tmp_path):
     }
     command = [sys.executable, str(script), "--cases=4000"]
     done = subprocess.run(
-        command, check=False, env=environment, capture_output=True, text=True, timeout=300
+        command, check=False, env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for kind in (

@@ -310,6 +310,32 @@ def test_copies_in_other_classes_leave_no_class_without_an_image(single):
         assert all(len(np.unique(found[side].labels)) == 12 for side in found)
 
 
+def test_no_class_is_left_untrained_however_copies_lie(single):
+    """Trees of a few images, many of them in several classes: each class that can be is on both
+    sides, and none is held out whole.
+    """
+    draw = np.random.default_rng(0)
+    both = 0
+    for _ in range(200):
+        trees = [draw.choice(6, draw.integers(1, 4), replace=False) for _ in range(4)]
+        for label in range(4):
+            folder = single / f"c{label:02d}"
+            shutil.rmtree(folder)
+            folder.mkdir()
+            for image in trees[label]:
+                (folder / f"{image}.png").write_bytes(b"%d" % image)
+        files = tree.scan(single, [f"c{label:02d}" for label in range(4)], print)[0]
+        held, *_ = holdout.held_out(files, float(draw.choice([0.1, 0.5, 0.9])), "content")
+        content = {side: {files.read(place) for place in np.flatnonzero(held == side)}
+                   for side in (True, False)}  # fmt: skip
+        assert not content[True] & content[False]
+        for label in range(4):
+            sides = held[files.labels == label]
+            assert not sides.all()
+            both += sides.any()
+    assert both > 500
+
+
 def test_a_class_without_a_held_out_image_gives_one_and_a_line_says_so(single):
     found = shares(single, eval_fraction=0.1)
     assert len(np.unique(found[False].labels)) == 12

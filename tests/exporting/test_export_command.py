@@ -92,6 +92,9 @@ def test_the_directory_may_be_a_disk_of_its_own_or_a_link_to_one(tmp_path, capsy
     names = {file.name for file in there.iterdir()}
     assert names == {"README.md", "classes.txt", "config.json", "model.safetensors"}
     assert link.is_symlink()
+    shutil.rmtree(there)  # the link leads to what is not there yet
+    assert export(f"--workdir={RUN}", "--format=torch", f"--output_dir={link}") == 0
+    assert {file.name for file in there.iterdir()} == names
 
 
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):

@@ -35,6 +35,8 @@ def test_the_score_that_ends_a_run_between_two_lines_is_its_last():
     assert (last["step"], last["eval_top1"]) == (12, 0.95)
     (first, last) = curves.by_epoch([line(10, 1.0), score, line(16, 1.6)], batch_size=20)
     assert "eval_top1" not in last
+    (only,) = curves.by_epoch([line(10, 1.0), score | {"step": 10, "top1": 0.5}, score], 20)
+    assert only["eval_top1"] == 0.5
 
 
 def run(*scores):

@@ -67,7 +67,7 @@ def faults_of_pictures() -> Iterator[None]:
     try:
         yield
     except decode.CorruptImageError as error:
-        raise UserError(f"{error.fault}; check its path, or leave it out") from None
+        raise UserError(f"{error.fault}; give another, or leave it out") from None
 
 
 def listed(images: Any) -> Sequence[Any] | np.ndarray:

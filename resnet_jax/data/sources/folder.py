@@ -155,7 +155,7 @@ def _classes(root: pathlib.Path, split: pathlib.Path) -> list[str]:
     if not found:
         raise UserError(f"{split}: has no class folders; the tree is {split}/CLASS/IMAGE.jpg")
     for name in found:
-        if tree.printable(name) != name or len(name.splitlines()) != 1:
+        if tree.as_text(name) != name or len(name.splitlines()) != 1:
             raise UserError(
                 f"{tree.printable(str(split / name))!r}: the name of this class folder is not UTF-8"
                 " or takes several lines; rename it"

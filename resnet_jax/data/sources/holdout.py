@@ -44,11 +44,7 @@ def held_out(files: Files, fraction: float, rule: str | None) -> tuple[np.ndarra
         return _by_position(len(files), classes, fraction), rule, []
     hashes = _hashes(files, rule)
     held = hashes < np.uint64(int(fraction * 2**64))
-    given: dict[str, int] = {}
-    # A copy in another class changes sides too, which may leave that class with one: look again.
-    while found := _to_give(hashes, held, classes, [*given.values()]):
-        held ^= np.isin(hashes, [*found.values()])
-        given |= {files.folders[label]: lowest for label, lowest in found.items()}
+    given = [files.folders[label] for label in _fill_sides(held, hashes, files.labels, classes)]
     lines = [
         f"eval_fraction {fraction:g} left one side of {len(given)} of {len(classes)} classes"
         f" without an image ({named(given)}): each gave it the file with the lowest hash"
@@ -56,22 +52,42 @@ def held_out(files: Files, fraction: float, rule: str | None) -> tuple[np.ndarra
     return held, rule, lines if given else []
 
 
-def _to_give(
-    hashes: np.ndarray, held: np.ndarray, classes: list[slice], given: list[int]
-) -> dict[int, int]:
-    """Returns the classes that have images on one side alone -> the lowest hash of those that they
-    can give to the other, none of which was given before.
+def _fill_sides(
+    held: np.ndarray, hashes: np.ndarray, labels: np.ndarray, classes: list[slice]
+) -> list[int]:
+    """Moves images in `held` where a class has them on one side alone; returns these classes.
+
+    A class gives the lowest hash whose copies in other classes may change sides too. Where no image
+    may, a class that was held out whole gives the lowest all the same, and others stay trained on.
     """
-    found = {}
-    for label, places in enumerate(classes):
-        own = hashes[places]
-        if not len(own) or held[places].any() != held[places].all():
-            continue
-        free = own[~np.isin(own, given)]
-        # Of one image, or of copies of one, a class is trained on.
-        if len(free) and (held[places].all() or (own != own[0]).any()):
-            found[label] = int(free.min())
-    return found
+    order = np.argsort(hashes, kind="stable")
+    ranked = hashes[order]
+
+    def is_fine(label: int) -> bool:
+        own, sides = hashes[classes[label]], held[classes[label]]
+        one_image = (own == own[:1]).all()
+        return not sides.any() if one_image else sides.any() and not sides.all()
+
+    def flip(image: np.uint64) -> np.ndarray:
+        first, last = np.searchsorted(ranked, image), np.searchsorted(ranked, image, "right")
+        held[order[first:last]] ^= True
+        return np.unique(labels[order[first:last]])
+
+    def gives(label: int) -> bool:
+        own = np.unique(hashes[classes[label]])
+        for image in own:
+            if all(map(is_fine, flip(image))):
+                return True
+            flip(image)
+        if held[classes[label]].all():
+            flip(own[0])
+            return True
+        return False
+
+    # Those that would not be trained on come first: what they give may be what others lack.
+    untrained = [n for n, own in enumerate(classes) if held[own].size and held[own].all()]
+    given = [label for label in untrained if held[classes[label]].all() and gives(label)]
+    return given + [label for label in range(len(classes)) if not is_fine(label) and gives(label)]
 
 
 def _by_position(count: int, classes: list[slice], fraction: float) -> np.ndarray:

@@ -40,7 +40,8 @@ def find(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
     Args:
       words: files, whatever they are called; folders, of which files with a picture's suffix are
-        taken, at any depth, without hidden ones; and patterns such as "new/*.jpg" or "**/*.png".
+        taken, at any depth, behind links too, without hidden ones; and patterns such as
+        "new/*.jpg" or "**/*.png".
 
     Returns:
       The paths in the order of the words, those of a folder or a pattern sorted; and a line for
@@ -76,13 +77,16 @@ def _in_folder(folder: str) -> tuple[list[str], int]:
     def refuse(error: OSError) -> None:
         raise tree.cannot_be_read(error.filename, error) from error
 
-    found, others, seen = [], 0, {os.path.realpath(folder)}
+    found, others = [], 0
     for directory, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        shown = sorted(name for name in folders if not name.startswith("."))
-        # A link may lead back to where it lies.
-        places = {os.path.realpath(os.path.join(directory, name)): name for name in shown}
-        folders[:] = [name for place, name in places.items() if place not in seen]
-        seen |= {*places}
+        above = {os.path.realpath(place) for place in (directory, *Path(directory).parents)}
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            # A link back up would lead round in circles.
+            and os.path.realpath(os.path.join(directory, name)) not in above
+        )
         names = sorted(name for name in files if not name.startswith("."))
         pictures = [name for name in names if name.lower().endswith(tree.SUFFIXES)]
         found += [str(Path(directory, name)) for name in pictures]

@@ -9,7 +9,7 @@ from typing import Any
 from resnet_jax.data import splits
 from resnet_jax.data.sources import cifar, digits, folder, idx, shards, synthetic, tars, tfds
 from resnet_jax.data.sources.source import DataSet, Source
-from resnet_jax.errors import UserError, nearest
+from resnet_jax.errors import UserError, first_line, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +91,10 @@ def open_split(config: Any, train: bool, say: Callable[[str], None]) -> Source:
     kind = SOURCES.get(config.name, _TFDS)
     try:
         return _open_split(config, kind, "train_split" if train else "eval_split", say)
-    except OSError as error:
-        if config.dir is None:
-            raise
+    except PermissionError as error:
         raise UserError(
-            f"config.data.dir = {config.dir!r}: cannot be read ({error}); make it readable, or give"
-            f" another directory of {kind.directory or 'the data'}"
+            f"config.data.dir = {config.dir!r}: cannot be read ({first_line(error)}); make it"
+            f" readable, or give another directory of {kind.directory or 'the data'}"
         ) from error
 
 

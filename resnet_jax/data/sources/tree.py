@@ -22,11 +22,16 @@ _SECONDS_BETWEEN_LINES = 5.0
 _CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))}
 
 
+def as_text(path: str) -> str:
+    """Returns a path as UTF-8 can hold it: other bytes appear as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def printable(path: str) -> str:
-    """Returns a path as one line that any terminal takes; control characters, and bytes that are no
-    UTF-8, appear as \\xNN.
+    """Returns a path as one line that any terminal takes: control characters, too, appear as
+    \\xNN.
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace").translate(_CONTROL)
+    return as_text(path).translate(_CONTROL)
 
 
 def named(names: Iterable[str], most: int = 3) -> str:

@@ -36,8 +36,11 @@ def by_epoch(records: Iterable[Mapping[str, Any]], batch_size: int) -> Epochs:
             epoch = {"step": step, "epoch": line["epoch"]}
             epoch |= {"seconds": round(seconds, 2), "steady_seconds": round(steady, 2)}
             epoch |= {"train_loss": round(loss / count, 5), "train_top1": round(top1 / count, 5)}
-            # A run that ended at a score may have no line on training steps there.
-            if scored := scores.get(max([step, *scores]) if is_last else step):
+            scored = scores.get(step)
+            if scored is None and is_last:
+                # A run that ended at a score may have no line on training steps there.
+                scored = scores.get(max([step, *scores]))
+            if scored:
                 epoch |= {"eval_loss": round(scored["loss"], 5), "eval_top1": scored["top1"]}
             epochs.append(epoch)
             loss, top1, count = 0.0, 0.0, 0
