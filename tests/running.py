@@ -1,5 +1,7 @@
 """What tests need to run the command line, and to train in this process."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import sys
 from pathlib import Path
 
 from resnet_jax import config as config_lib
+from resnet_jax.__main__ import main
 from resnet_jax.training.reporting.logbook import TIMES
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +53,16 @@ def error_line(*arguments, **environment):
     assert "Traceback" not in done.stderr
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def refused(*arguments):
+    """Returns the one line of a command that must fail so early that this process may run it."""
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        assert main(["launch.py", *map(str, arguments)]) == 1
+    line = errors.getvalue()
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1, line
+    return line
 
 
 def devices(count):

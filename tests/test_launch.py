@@ -4,7 +4,7 @@ import json
 
 import fabricate
 import pytest
-from running import QUICK, devices, error_line, launch, run
+from running import QUICK, devices, error_line, launch, refused, run
 
 from resnet_jax import run as restoring
 from resnet_jax.commands.evaluate import Images, evaluate
@@ -38,13 +38,13 @@ TINY = (
 )
 def test_a_mistake_gets_one_line_and_status_1(arguments, words, tmp_path):
     workdir = [] if "--mode=evaluate" in arguments else [f"--workdir={tmp_path / 'run'}"]
-    assert words in error_line(*arguments, *workdir)
+    assert words in refused(*arguments, *workdir)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_tilde_after_the_equals_sign_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    line = error_line(
+    line = refused(
         QUICK,
         "--config.data.name=idx",
         "--config.data.dir=~/images",
@@ -90,7 +90,7 @@ def test_a_mistake_in_a_recipes_python_is_told_with_file_and_line(tmp_path, body
     ],
 )
 def test_a_flag_of_another_verb_is_refused_and_named(arguments, words):
-    assert words in error_line(*arguments)
+    assert words in refused(*arguments)
 
 
 def test_help_has_every_verb_with_its_flags_and_every_field():

@@ -46,7 +46,10 @@ def write_timm_directory(golden, directory):
     (directory / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("name", OF_EACH_KIND)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if "50" in name else ()) for name in OF_EACH_KIND],
+)
 def test_a_directory_that_timm_wrote_gives_timm_s_logits(name, tmp_path):
     golden = GOLDENS["networks"][name]
     write_timm_directory(golden, tmp_path)

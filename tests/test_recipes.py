@@ -18,11 +18,10 @@ FAMILIES = (
     "tutorials/cifar10_without_norm",
     "tutorials/resnet50_imagenette",
     "imagenet/resnet50_mlperf",
-    "imagenet/resnetrs50",
     "imagenet/resnet50_rsb_a1",
-    "imagenet/resnet50_torchvision_v2",
     "imagenet/resnet50_16_epochs",
 )
+MORE = ("imagenet/resnetrs50", "imagenet/resnet50_torchvision_v2")
 
 
 def name_of(path):
@@ -52,7 +51,9 @@ def test_files_that_are_no_recipes_do_not_hide_those_that_are(tmp_path, monkeypa
     assert "quickstart" in found
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
+)
 def test_a_recipe_of_each_family_takes_a_step_and_is_evaluated(name, tmp_path):
     take_a_step(ROOT / "configs" / f"{name}.py", tmp_path, stages=2)
 

@@ -210,7 +210,12 @@ def test_two_processes_start_from_the_very_weights_that_one_starts_from(trained,
 
 
 @pytest.mark.parametrize(
-    ("process", "name", "status"), [(1, "SIGTERM", 143), (0, "SIGUSR1", 143), (1, "SIGINT", 130)]
+    ("process", "name", "status"),
+    [
+        (1, "SIGTERM", 143),
+        (0, "SIGUSR1", 143),
+        pytest.param(1, "SIGINT", 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_process_goes_on(
     trained, tmp_path, process, name, status

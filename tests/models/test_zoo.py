@@ -3,6 +3,7 @@ and as published.
 """
 
 import math
+import re
 
 import pytest
 
@@ -141,7 +142,17 @@ def by_arithmetic(fields, image_size):
     return params + (channels + 1) * classes, macs + channels * classes
 
 
-@pytest.mark.parametrize("name", list_models())
+# Tracing takes as long as a network is deep, and its stages repeat what shallower ones have.
+DEEP = re.compile(r"1\d\d\d|101|1[15]2|154|200|269|270|350|420")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if DEEP.search(name) else ())
+        for name in list_models()
+    ],
+)
 def test_row_counts(name):
     row = VARIANTS[name]
     traced = trace(create_model(name), row.image_size)

@@ -1,5 +1,7 @@
 """Frozen parameters, rates of their own, and the optimizers that keep to them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +17,9 @@ from resnet_jax.training.param_groups import ParamGroups, matches
 MODEL = ResNet(stage_sizes=(1, 1), block="basic", width=4, num_classes=3)
 
 
+@functools.cache
 def params():
-    return MODEL.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
 
 
 def groups(**fields):
@@ -82,7 +85,7 @@ def follow(optimizers, start=None):
     state = optimizers[0].init(params())
     values = params()
     for step, optimizer in enumerate(optimizers):
-        updates, state = optimizer.update(gradients(step), state, values)
+        updates, state = jax.jit(optimizer.update)(gradients(step), state, values)
         values = jax.tree.map(jnp.add, values, updates)
     return values, state
 
