@@ -17,11 +17,10 @@ FAMILIES = (
     "fashion_mnist_best",
     "tutorials/cifar10_without_norm",
     "tutorials/resnet50_imagenette",
-    "imagenet/resnet50_mlperf",
     "imagenet/resnet50_rsb_a1",
     "imagenet/resnet50_16_epochs",
 )
-MORE = ("imagenet/resnetrs50", "imagenet/resnet50_torchvision_v2")
+MORE = ("imagenet/resnet50_mlperf", "imagenet/resnetrs50", "imagenet/resnet50_torchvision_v2")
 
 
 def name_of(path):
@@ -66,6 +65,7 @@ def test_the_page_on_recipes_is_current_and_its_hours_are_the_model_s():
         assert page["hours_line"](recipes.load(path)) in recipes.told(path)["Cost"]
 
 
+@pytest.mark.slow
 def test_the_hybrid_example_learns_its_batch():
     hybrid = runpy.run_path(str(ROOT / "examples" / "hybrid.py"))
     images = jax.random.normal(jax.random.key(0), (8, 32, 32, 3))

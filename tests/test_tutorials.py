@@ -17,7 +17,7 @@ import resnet_jax
 from resnet_jax import create_model, save_torch
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("folder", "finetune_folder", "linear_probe")
+PAGES = ("folder", "finetune_folder", pytest.param("linear_probe", marks=pytest.mark.slow))
 # Small and short, and weights that need no network.
 SHORT = ("--config.num_epochs=4", "--config.batch_size=8", "--config.data.image_size=32")
 SMALL = ("--config.model.width=8", "--config.model.stage_sizes=1,1", "--config.model.stem_width=8")

@@ -266,7 +266,7 @@ def test_what_runs_in_one_process_is_not_started_in_several(mode):
     assert f"--mode={mode} runs in one process" in errors
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_when_one_process_is_killed_the_other_ends_and_says_why(tmp_path, victim):
     port = free_port()
     pair = [

@@ -26,7 +26,9 @@ def gradients(model, x):
     return variables, graded(variables["params"])
 
 
-@pytest.mark.parametrize("fields", [{}, {"scan_blocks": True}])
+@pytest.mark.parametrize(
+    "fields", [{}, pytest.param({"scan_blocks": True}, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("remat", ["block", "stage"])
 def test_variables_gradients_statistics_and_dropped_branches_are_the_same(remat, fields):
     x = jax.random.normal(jax.random.key(2), (4, 8, 8, 3))
