@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from resnet_jax import config as config_lib
 from resnet_jax.__main__ import main
 from resnet_jax.training.reporting.logbook import TIMES
@@ -63,6 +65,11 @@ def refused(*arguments):
     assert line.startswith("error: ")
     assert line.count("\n") == 1, line
     return line
+
+
+def slow_where(is_slow, names):
+    """Returns names for `parametrize`, those for which `is_slow` is true left to `-m slow`."""
+    return [pytest.param(name, marks=pytest.mark.slow if is_slow(name) else ()) for name in names]
 
 
 def devices(count):

@@ -101,9 +101,12 @@ def test_a_folder_of_recipes_here_hides_none_of_those_that_came_along(tmp_path, 
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "of_another_tool.py").write_text("print 1")
     (tmp_path / "configs" / "mine.py").write_text("def get_config():\n    ...")
+    (tmp_path / "configs" / "half.py").write_text("def get_config(:\n")
+    (tmp_path / "configs" / "gone.py").symlink_to("nowhere.py")
     listed = recipes.shipped()
     assert {"quickstart", "mine", "imagenet/resnet18"} <= set(listed)
-    assert "of_another_tool" not in listed
+    assert not {"of_another_tool", "gone"} & set(listed)
+    assert recipes.headline(listed["half"]).startswith("Cannot be read: ")
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,6 @@ def test_a_profile_that_is_no_range_is_refused(text):
 def test_a_bucket_whose_backend_is_missing_names_the_package(scheme, package):
     with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
         train(settings(), f"{scheme}://bucket/run")
-
     with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):
         run.read_config(f"{scheme}://bucket/run")
     with pytest.raises(UserError, match=f"--workdir={scheme}://bucket/run.*pip install {package}"):

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from running import slow_where
 
 import resnet_jax
 from resnet_jax import UserError, create_model, list_pretrained, load_pretrained, save_torch
@@ -46,10 +47,7 @@ def write_timm_directory(golden, directory):
     (directory / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if "50" in name else ()) for name in OF_EACH_KIND],
-)
+@pytest.mark.parametrize("name", slow_where(lambda name: "50" in name, OF_EACH_KIND))
 def test_a_directory_that_timm_wrote_gives_timm_s_logits(name, tmp_path):
     golden = GOLDENS["networks"][name]
     write_timm_directory(golden, tmp_path)

@@ -5,7 +5,7 @@ import runpy
 import jax
 import pytest
 from recipe_steps import take_a_step, trace
-from running import ROOT
+from running import ROOT, slow_where
 
 from resnet_jax import config as config_lib
 from resnet_jax import recipes
@@ -39,20 +39,7 @@ def test_a_recipe_says_what_it_is_and_traces(path, tmp_path):
     trace(config)
 
 
-def test_files_that_are_no_recipes_do_not_hide_those_that_are(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "gone.py").symlink_to("nowhere.py")
-    (tmp_path / "configs" / "half.py").write_text("def get_config(:\n")
-    found = recipes.shipped()
-    assert "gone" not in found
-    assert recipes.headline(found["half"]).startswith("Cannot be read: ")
-    assert "quickstart" in found
-
-
-@pytest.mark.parametrize(
-    "name", [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
-)
+@pytest.mark.parametrize("name", slow_where(MORE.__contains__, [*FAMILIES, *MORE]))
 def test_a_recipe_of_each_family_takes_a_step_and_is_evaluated(name, tmp_path):
     take_a_step(ROOT / "configs" / f"{name}.py", tmp_path, stages=2)
 

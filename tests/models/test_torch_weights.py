@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import slow_where
 
 from resnet_jax import UserError, create_model, load_torch, save_torch
 from resnet_jax.models import ResNet
@@ -37,10 +38,6 @@ LARGE |= {"resnext50d_32x4d", "senet154", "ecaresnet50d", "ecaresnetlight", "res
 LARGE |= {"seresnetaa50d", "resnetblur50"}
 # Whose files are of 0.5 GB and more.
 HUGE = {"resnext101_32x32d", "resnext101_32x16d", "resnetv2_152x2_bit", "wide_resnet101_2"}
-
-
-def small_first(names, large=LARGE):
-    return [pytest.param(n, marks=pytest.mark.slow) if n in large else n for n in names]
 
 
 def saved_shapes(model, path):
@@ -70,7 +67,7 @@ def equal(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", small_first(GOLDENS["keys"], HUGE))
+@pytest.mark.parametrize("name", slow_where(HUGE.__contains__, GOLDENS["keys"]))
 def test_keys_and_shapes_are_those_of_the_pytorch_network(name, file):
     assert digest(saved_shapes(create_model(name), file)) == GOLDENS["keys"][name]
 
@@ -79,7 +76,7 @@ def test_resnet18_key_by_key(file):
     assert saved_shapes(create_model("resnet18"), file) == GOLDENS["resnet18"]
 
 
-@pytest.mark.parametrize("name", small_first(GOLDENS["logits"]))
+@pytest.mark.parametrize("name", slow_where(LARGE.__contains__, GOLDENS["logits"]))
 def test_logits_are_those_of_the_pytorch_network(name, file):
     model = create_model(name, num_classes=CLASSES)
     write_weights(fill(saved_shapes(model, file)), file)
@@ -89,7 +86,7 @@ def test_logits_are_those_of_the_pytorch_network(name, file):
         np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", small_first(GOLDENS["small logits"]))
+@pytest.mark.parametrize("name", slow_where(LARGE.__contains__, GOLDENS["small logits"]))
 def test_logits_of_small_images_are_those_of_the_pytorch_network(name, file):
     options = {**GOLDENS["small logits"][name]}
     expected = options.pop("logits")

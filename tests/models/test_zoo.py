@@ -6,6 +6,7 @@ import math
 import re
 
 import pytest
+from running import slow_where
 
 from resnet_jax import UserError, create_model, list_models
 from resnet_jax.models.analysis.counting import count_params, trace
@@ -146,13 +147,7 @@ def by_arithmetic(fields, image_size):
 DEEP = re.compile(r"1\d\d\d|101|1[15]2|154|200|269|270|350|420")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if DEEP.search(name) else ())
-        for name in list_models()
-    ],
-)
+@pytest.mark.parametrize("name", slow_where(DEEP.search, list_models()))
 def test_row_counts(name):
     row = VARIANTS[name]
     traced = trace(create_model(name), row.image_size)
